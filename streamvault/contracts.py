@@ -1,0 +1,287 @@
+"""What crosses Temporal: task queues, workflow ids, one dataclass in and one out per call.
+
+Standard library only, since workflows import this inside the sandbox. New fields get defaults, so
+that histories written by an older release still replay. No secret and no signed URL belongs here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+CONTROL_QUEUE = "control"
+RECORD_QUEUE = "record"
+
+
+def host_queue(host_id: str) -> str:
+    """The queue of one recorder process: its captures and their files are only there."""
+    return f"host-{host_id}"
+
+
+def media_queue(host_id: str) -> str:
+    """The queue of the media work of one host; one remux at a time."""
+    return f"host-{host_id}-media"
+
+
+def stream_workflow_id(platform: str, stream_id: str) -> str:
+    return f"stream-{platform}-{stream_id}"
+
+
+def url_workflow_id(recording_id: str) -> str:
+    return f"stream-url-{recording_id}"
+
+
+def processing_workflow_id(recording_id: str) -> str:
+    return f"recording-{recording_id}"
+
+
+def notification_workflow_id(notification_id: str) -> str:
+    return f"notify-{notification_id}"
+
+
+class Step(StrEnum):
+    """The steps of a pipeline, in order (search attribute SvStage, API and dashboard use these names)."""
+
+    DETECT = "detect"
+    RECORD = "record"
+    REMUX = "remux"
+    THUMBNAILS = "thumbnails"
+    CHAPTERS = "chapters"
+    SIDECARS = "sidecars"
+    NOTIFY = "notify"
+
+
+STEPS = tuple(Step)
+PROCESSING_STEPS = STEPS[2:]
+
+
+class Status(StrEnum):
+    """Status of a recording as users see it."""
+
+    DETECTING = "detecting"
+    RECORDING = "recording"
+    RECONNECTING = "reconnecting"
+    PROCESSING = "processing"
+    NEEDS_ATTENTION = "needs_attention"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class StepState(StrEnum):
+    WAITING = "waiting"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    PARKED = "parked"
+    DONE = "done"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
+class GapCause(StrEnum):
+    NETWORK = "network"
+    PLAYLIST = "playlist"
+    WORKER = "worker"
+    DISK = "disk"
+    PROXY = "proxy"
+    SOURCE = "source"
+
+
+class CaptureEnd(StrEnum):
+    """Why a capture stopped writing. Only ENDED and STOPPED are final; the others resume."""
+
+    ENDED = "ended"
+    STOPPED = "stopped"
+    DRAINED = "drained"
+    """The recorder process shuts down; the next one goes on."""
+    DISK = "disk"
+    """No room or no permission; goes on when somebody helped."""
+    NOTHING = "nothing"
+    """Ended or stopped before the first segment."""
+
+
+# ---- RecordStream
+
+
+@dataclass(frozen=True)
+class RecordStreamInput:
+    recording_id: str
+    source_url: str
+    quality: str = "best"
+    started_by: str = "person"
+    """`person`, `cli`, or an automatic source: `webhook`, `conduit`, `websocket`, `poll`."""
+
+
+@dataclass(frozen=True)
+class DetectInput:
+    recording_id: str
+    source_url: str
+
+
+@dataclass(frozen=True)
+class Detected:
+    """The snapshot of everything later steps need: a later edit of a setting cannot change a replay."""
+
+    streamer: str
+    title: str = ""
+    category: str = ""
+    directory: str = ""
+    """The recording's working folder, relative to the library's root."""
+    end_grace_s: float = 90.0
+    host_count: int = 1
+
+
+@dataclass(frozen=True)
+class Claim:
+    host_id: str
+    queue: str
+    media_queue: str
+
+
+@dataclass(frozen=True)
+class RecordInput:
+    recording_id: str
+    source_url: str
+    quality: str
+    directory: str
+    end_grace_s: float
+    session: int = 1
+
+
+@dataclass(frozen=True)
+class Recorded:
+    end: str
+    """A CaptureEnd."""
+    reason: str = ""
+    segments: int = 0
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class NudgeInput:
+    """A word to a running capture: `restart` (new session, new part) or `offline` (a source says so)."""
+
+    recording_id: str
+    word: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class SealInput:
+    recording_id: str
+    directory: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Sealed:
+    segments: int
+    size_bytes: int
+    duration_s: float
+    gaps: int = 0
+
+
+@dataclass(frozen=True)
+class ChannelUpdate:
+    title: str
+    category: str
+    at: str = ""
+    """RFC 3339 UTC; empty means now."""
+
+
+@dataclass(frozen=True)
+class StatusChange:
+    recording_id: str
+    status: str
+    step: str = ""
+    reason: str = ""
+    ended: bool = False
+
+
+@dataclass(frozen=True)
+class StepChange:
+    recording_id: str
+    step: str
+    state: str
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class ChannelEvent:
+    recording_id: str
+    title: str
+    category: str
+    at: str
+
+
+# ---- ProcessRecording
+
+
+@dataclass(frozen=True)
+class ProcessInput:
+    recording_id: str
+    queue: str
+    """The media queue of the host that holds the parts."""
+    streamer: str = ""
+    title: str = ""
+    steps: list[str] = field(default_factory=lambda: [str(s) for s in PROCESSING_STEPS])
+    again: bool = False
+    """Asked for by a person on a finished recording."""
+
+
+@dataclass(frozen=True)
+class StepInput:
+    recording_id: str
+    again: bool = False
+
+
+@dataclass(frozen=True)
+class StepDone:
+    note: str = ""
+    """One line for the Temporal UI, such as `2.9 GB, 3,600 s, hash equal`."""
+
+
+@dataclass(frozen=True)
+class Processed:
+    recording_id: str
+    skipped: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+
+# ---- what queries answer
+
+
+@dataclass(frozen=True)
+class PipelineStatus:
+    stage: str
+    detail: str = ""
+    parked: list[str] = field(default_factory=list)
+    error: str = ""
+
+
+# ---- Notify
+
+
+@dataclass(frozen=True)
+class NotifyInput:
+    notification_id: str
+
+
+# ---- Probe
+
+
+@dataclass(frozen=True)
+class ProbeInput:
+    url: str
+
+
+@dataclass(frozen=True)
+class Probed:
+    """A Sighting as it crosses Temporal."""
+
+    platform: str
+    login: str
+    name: str
+    stream_id: str = ""
+    title: str = ""
+    category: str = ""
+    platform_user_id: str = ""

@@ -1,0 +1,135 @@
+"""Every error StreamVault raises on purpose.
+
+    StreamVaultError
+    ├── SettingsError            a wrong environment value; names the variable
+    ├── InvalidInput             a request that can never work as given
+    ├── NotFound                 no such recording, streamer, pipeline
+    ├── Conflict                 right request, wrong moment
+    ├── DependencyUnavailable    database or Temporal cannot be reached
+    ├── SourceError              what is wrong with the place we record from
+    │   ├── UnknownSource        no plugin and no playlist behind this URL
+    │   ├── StreamOffline        the source says that nothing is live
+    │   ├── AccessRefused        subscription, region or token
+    │   ├── SourceUnavailable    network, 5xx, time-out: worth another try
+    │   └── PlaylistError        not an HLS playlist, or a broken one; names the line
+    ├── CaptureError             what is wrong with the place we record to
+    │   ├── CaptureLocked        another process writes this recording
+    │   ├── StorageFull          no room left on the recordings' file system
+    │   ├── StorageUnwritable    folder missing, read-only, no permission, I/O error
+    │   └── JournalDamaged       more of the journal is bad than a torn tail can be
+    └── MediaError
+        ├── ToolMissing          no usable ffmpeg
+        ├── RemuxFailed          ffmpeg ended badly, hung or was killed
+        └── VerificationFailed   the final file is not what the parts hold
+
+The message is one line that names the cause; `hint` says what to do about it. Neither ever
+holds a token, a signed URL or a credential.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class StreamVaultError(Exception):
+    """Base of all; `permanent` means that trying again unchanged cannot help."""
+
+    permanent: ClassVar[bool] = True
+    title: ClassVar[str] = "Something went wrong"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    @property
+    def one_line(self) -> str:
+        """Message and hint as one line for a terminal or a Temporal failure."""
+        text = " ".join(str(self).split())
+        return f"{text}: {self.hint}" if self.hint else text
+
+
+class SettingsError(StreamVaultError):
+    title = "A setting is wrong"
+
+
+class InvalidInput(StreamVaultError):
+    title = "The request is not valid"
+
+
+class NotFound(StreamVaultError):
+    title = "Not found"
+
+
+class Conflict(StreamVaultError):
+    title = "Not possible right now"
+
+
+class DependencyUnavailable(StreamVaultError):
+    permanent = False
+    title = "A part of StreamVault cannot be reached"
+
+
+class SourceError(StreamVaultError):
+    title = "The stream cannot be read"
+
+
+class UnknownSource(SourceError):
+    title = "No recorder for this address"
+
+
+class StreamOffline(SourceError):
+    title = "The stream is offline"
+
+
+class AccessRefused(SourceError):
+    title = "The stream refuses access"
+
+
+class SourceUnavailable(SourceError):
+    permanent = False
+    title = "The stream's service cannot be reached"
+
+
+class PlaylistError(SourceError):
+    permanent = False
+    title = "The playlist is broken"
+
+
+class CaptureError(StreamVaultError):
+    permanent = False
+    title = "The recording cannot be written"
+
+
+class CaptureLocked(CaptureError):
+    title = "Another process writes this recording"
+
+
+class StorageFull(CaptureError):
+    title = "The disk is full"
+
+
+class StorageUnwritable(CaptureError):
+    title = "The recordings folder cannot be written"
+
+
+class JournalDamaged(CaptureError):
+    permanent = True
+    title = "The recording's journal is damaged"
+
+
+class MediaError(StreamVaultError):
+    permanent = False
+    title = "The recording could not be processed"
+
+
+class ToolMissing(MediaError):
+    permanent = True
+    title = "No usable ffmpeg"
+
+
+class RemuxFailed(MediaError):
+    title = "The remux failed"
+
+
+class VerificationFailed(MediaError):
+    title = "The final file differs from what was recorded"

@@ -1,0 +1,46 @@
+"""What is recorded, as seen from outside: a source, what is live there, how to play it.
+
+Shared by `playback` (which finds out), `hls` (which records) and `activities` (which compose them).
+None of these cross Temporal: a playlist URL holds a token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Transport(StrEnum):
+    """How the bytes arrive."""
+
+    HLS = "hls"
+    READER = "reader"
+    """streamlink's own reader; segments cannot be accounted for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What a source says of itself. `stream_id` is None where the source has no such thing."""
+
+    platform: str
+    login: str
+    name: str
+    stream_id: str | None = None
+    title: str = ""
+    category: str = ""
+    platform_user_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Playback:
+    """One playback session: where to fetch from. `playlist_url` holds a token, never log it."""
+
+    playlist_url: str
+    transport: Transport
+    variant: str
+    """What users call quality: `1080p60`, `audio_only`, `live`."""
+    codecs: str = ""
+    """The CODECS attribute of the variant, RFC 6381; empty when the source does not say."""
+    resolution: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    proxy: str | None = field(default=None, repr=False)
