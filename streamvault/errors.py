@@ -11,7 +11,9 @@
     │   ├── StreamOffline        the source says that nothing is live
     │   ├── AccessRefused        subscription, region or token
     │   ├── SourceUnavailable    network, 5xx, time-out: worth another try
+    │   │   └── FetchFailed      one HTTP request of the recorder; carries the status
     │   └── PlaylistError        not an HLS playlist, or a broken one; names the line
+    │       └── EncryptedStream  segments that need a key or a DRM system
     ├── CaptureError             what is wrong with the place we record to
     │   ├── CaptureLocked        another process writes this recording
     │   ├── StorageFull          no room left on the recordings' file system
@@ -90,9 +92,23 @@ class SourceUnavailable(SourceError):
     title = "The stream's service cannot be reached"
 
 
+class FetchFailed(SourceUnavailable):
+    """`status` is 0 when no answer came; `by_proxy` when the proxy was what failed."""
+
+    def __init__(self, message: str, *, status: int = 0, by_proxy: bool = False) -> None:
+        super().__init__(message)
+        self.status = status
+        self.by_proxy = by_proxy
+
+
 class PlaylistError(SourceError):
     permanent = False
     title = "The playlist is broken"
+
+
+class EncryptedStream(PlaylistError):
+    permanent = True
+    title = "The stream is encrypted"
 
 
 class CaptureError(StreamVaultError):
