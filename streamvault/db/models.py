@@ -1,0 +1,292 @@
+"""The tables. PostgreSQL only; times are aware UTC, sizes bytes, durations seconds.
+
+Status, step and cause columns hold the words of `streamvault.contracts`, guarded by CHECKs, and are
+read as plain text: a row that an older or newer release wrote must never break a list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, datetime
+from typing import Any, ClassVar
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Index,
+    MetaData,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from streamvault.contracts import GapCause, Status, Step, StepState
+from streamvault.db.ids import uuid7
+
+CLOSED = (str(Status.COMPLETED), str(Status.FAILED))
+
+
+def _one_of(column: str, words: Iterable[str], *, or_empty: bool = False) -> str:
+    quoted = ", ".join(f"'{word}'" for word in ([""] if or_empty else []) + list(words))
+    return f"{column} IN ({quoted})"
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+        }
+    )
+    type_annotation_map: ClassVar = {
+        datetime: DateTime(timezone=True),
+        str: Text,
+        dict[str, Any]: JSONB,
+        list[dict[str, Any]]: JSONB,
+    }
+
+
+class Streamer(Base):
+    """Whom we follow."""
+
+    __tablename__ = "streamers"
+    __table_args__ = (
+        Index("uq_streamers_platform_login", "platform", text("lower(login)"), unique=True),
+        # A login reaches URLs and file names, so the database holds the same rule as the API.
+        CheckConstraint("platform <> 'twitch' OR login ~ '^[A-Za-z0-9_]{1,25}$'", "twitch_login"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    platform: Mapped[str]
+    platform_user_id: Mapped[str | None]
+    login: Mapped[str]
+    name: Mapped[str]
+    url: Mapped[str]
+    enabled: Mapped[bool] = mapped_column(default=True)
+    quality: Mapped[str] = mapped_column(default="best")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Stream(Base):
+    """One live session of a source that numbers its sessions."""
+
+    __tablename__ = "streams"
+    __table_args__ = (
+        UniqueConstraint("platform", "platform_stream_id"),
+        Index("idx_streams_streamer_active", "streamer_id", "ended_at"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    streamer_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("streamers.id", ondelete="SET NULL")
+    )
+    platform: Mapped[str]
+    platform_stream_id: Mapped[str]
+    title: Mapped[str] = mapped_column(default="")
+    category: Mapped[str] = mapped_column(default="")
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    ended_at: Mapped[datetime | None]
+
+
+class Recording(Base):
+    """Ours: row, parts, final file. `directory` and `path` are relative to the library's root."""
+
+    __tablename__ = "recordings"
+    __table_args__ = (
+        Index(
+            "uq_recordings_open_source",
+            "source_key",
+            unique=True,
+            postgresql_where=text("holds_source"),
+        ),
+        # The final file is named by series, day and number, so this keeps file names apart.
+        Index(
+            "uq_recordings_episode", text("lower(series)"), "episode_day", "episode", unique=True
+        ),
+        Index("idx_recordings_stream_status", "stream_id", "status"),
+        Index("idx_recordings_streamer", "streamer_id", "id"),
+        Index("idx_recordings_status", "status", "id"),
+        Index("idx_recordings_workflow", "workflow_id"),
+        CheckConstraint(_one_of("status", Status), "status"),
+        CheckConstraint(_one_of("step", Step, or_empty=True), "step"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    streamer_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("streamers.id", ondelete="SET NULL")
+    )
+    streamer_login: Mapped[str | None]
+    streamer_name: Mapped[str] = mapped_column(default="")
+    stream_id: Mapped[UUID | None] = mapped_column(ForeignKey("streams.id", ondelete="SET NULL"))
+    continues_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("recordings.id", ondelete="SET NULL")
+    )
+    source_url: Mapped[str]
+    source_key: Mapped[str]
+    # True until the recording closes, and not again when it is processed once more: by then another
+    # recording may stand for the source.
+    holds_source: Mapped[bool] = mapped_column(default=True)
+    platform: Mapped[str] = mapped_column(default="")
+    workflow_id: Mapped[str]
+    started_by: Mapped[str] = mapped_column(default="person")
+    quality: Mapped[str] = mapped_column(default="best")
+    variant: Mapped[str | None]
+    codec: Mapped[str | None]
+    title: Mapped[str] = mapped_column(default="")
+    category: Mapped[str] = mapped_column(default="")
+    status: Mapped[str] = mapped_column(default=str(Status.DETECTING))
+    step: Mapped[str] = mapped_column(default=str(Step.DETECT))
+    reason: Mapped[str] = mapped_column(default="")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    ended_at: Mapped[datetime | None]
+    duration_s: Mapped[float] = mapped_column(default=0.0)
+    size_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+    bitrate_bps: Mapped[int] = mapped_column(BigInteger, default=0)
+    directory: Mapped[str | None]
+    path: Mapped[str | None]
+    parts_gone_at: Mapped[datetime | None]
+    series: Mapped[str | None]
+    episode_day: Mapped[date | None]
+    episode: Mapped[int | None]
+    totals: Mapped[dict[str, Any] | None]
+    chapters: Mapped[list[dict[str, Any]] | None]
+    report: Mapped[dict[str, Any] | None]
+
+    # "raise": a list that forgot to ask for them must fail in a test, not send N + 1 queries.
+    stream: Mapped[Stream | None] = relationship(lazy="raise")
+    steps: Mapped[list[RecordingStep]] = relationship(lazy="raise", passive_deletes=True)
+    events: Mapped[list[StreamEvent]] = relationship(
+        lazy="raise", passive_deletes=True, order_by="StreamEvent.timestamp, StreamEvent.id"
+    )
+    parts: Mapped[list[Part]] = relationship(
+        lazy="raise", passive_deletes=True, order_by="Part.number"
+    )
+    gaps: Mapped[list[Gap]] = relationship(
+        lazy="raise", passive_deletes=True, order_by="Gap.number"
+    )
+    ads: Mapped[list[AdBreak]] = relationship(
+        lazy="raise", passive_deletes=True, order_by="AdBreak.number"
+    )
+
+    @property
+    def is_open(self) -> bool:
+        return self.status not in CLOSED
+
+
+class Part(Base):
+    """One contiguous file of a recording; the row outlives the file."""
+
+    __tablename__ = "parts"
+
+    recording_id: Mapped[UUID] = mapped_column(
+        ForeignKey("recordings.id", ondelete="CASCADE"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    name: Mapped[str]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    duration_s: Mapped[float]
+    started_at: Mapped[datetime | None]
+    checksum: Mapped[str] = mapped_column(default="")
+
+
+class Gap(Base):
+    """Media that should be there and is not. `start_s` counts on the recording's media clock."""
+
+    __tablename__ = "gaps"
+    __table_args__ = (CheckConstraint(_one_of("cause", GapCause), "cause"),)
+
+    recording_id: Mapped[UUID] = mapped_column(
+        ForeignKey("recordings.id", ondelete="CASCADE"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    start_s: Mapped[float]
+    duration_s: Mapped[float]
+    cause: Mapped[str]
+    at: Mapped[datetime | None]
+
+
+class AdBreak(Base):
+    __tablename__ = "ads"
+
+    recording_id: Mapped[UUID] = mapped_column(
+        ForeignKey("recordings.id", ondelete="CASCADE"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    start_s: Mapped[float]
+    duration_s: Mapped[float]
+    kind: Mapped[str]
+
+
+class RecordingStep(Base):
+    """Where one step of a pipeline stands; `progress` runs from 0 to 1."""
+
+    __tablename__ = "recording_steps"
+    __table_args__ = (
+        CheckConstraint(_one_of("name", Step), "name"),
+        CheckConstraint(_one_of("state", StepState), "state"),
+        Index(
+            "idx_recording_steps_attention",
+            "state",
+            postgresql_where=text("state IN ('parked', 'failed')"),
+        ),
+    )
+
+    recording_id: Mapped[UUID] = mapped_column(
+        ForeignKey("recordings.id", ondelete="CASCADE"), primary_key=True
+    )
+    name: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[str] = mapped_column(default=str(StepState.WAITING))
+    attempt: Mapped[int] = mapped_column(default=0)
+    progress: Mapped[float | None]
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    next_retry_at: Mapped[datetime | None]
+    error: Mapped[str] = mapped_column(default="")
+
+
+class StreamEvent(Base):
+    """What the channel said while it was recorded; chapters are made of it."""
+
+    __tablename__ = "stream_events"
+    __table_args__ = (
+        Index("idx_stream_events_stream_time", "stream_id", "timestamp"),
+        Index("idx_stream_events_recording_time", "recording_id", "timestamp"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    stream_id: Mapped[UUID | None] = mapped_column(ForeignKey("streams.id", ondelete="SET NULL"))
+    recording_id: Mapped[UUID] = mapped_column(ForeignKey("recordings.id", ondelete="CASCADE"))
+    timestamp: Mapped[datetime]
+    kind: Mapped[str] = mapped_column(default="channel")
+    title: Mapped[str] = mapped_column(default="")
+    category: Mapped[str] = mapped_column(default="")
+
+
+class Notification(Base):
+    """One message to one target. `target` is its name: the URL holds the target's token."""
+
+    __tablename__ = "notifications"
+    __table_args__ = (
+        UniqueConstraint("recording_id", "event", "target"),
+        CheckConstraint("state IN ('queued', 'sent', 'failed')", "state"),
+        Index("idx_notifications_queued", "id", postgresql_where=text("state = 'queued'")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    recording_id: Mapped[UUID] = mapped_column(ForeignKey("recordings.id", ondelete="CASCADE"))
+    event: Mapped[str]
+    target: Mapped[str]
+    state: Mapped[str] = mapped_column(default="queued")
+    attempts: Mapped[int] = mapped_column(default=0)
+    error: Mapped[str] = mapped_column(default="")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    ended_at: Mapped[datetime | None]
