@@ -1,0 +1,195 @@
+"""Child process that looks into media files with PyAV: `python -m streamvault.media.probe_child`.
+
+Only this and `previews_child` import libav, and only as children. `probe` holds the typed side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import av
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from streamvault.media.child import serve
+
+Stream = VideoStream | AudioStream
+STEP_S = 0.6  # a decode-time step beyond this is a hole, media.md section 4
+CONTAINERS = "mpegts,mov,aac,flv,matroska"
+ATTACHED_PIC = 0x0400
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """Dispatch on `what`: `parts`, `output` or `scan`."""
+    work: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+        "parts": lambda r: {"parts": [_part(path) for path in r["paths"]]},
+        "output": lambda r: _output(Path(r["path"])),
+        "scan": lambda r: {"parts": [_scan(path) for path in r["paths"]]},
+    }
+    return work[request["what"]](request)
+
+
+def _open(path: str | Path) -> InputContainer:
+    # The file: prefix keeps a name such as "concat:x" from being read as a protocol, and the lists
+    # keep bytes that look like a playlist from opening other files.
+    return av.open(
+        f"file:{path}", options={"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
+    )
+
+
+def _streams(container: InputContainer) -> dict[str, Stream]:
+    """The main video and audio stream; a cover is a video stream too, but not the main one."""
+    found: dict[str, Stream] = {}
+    for stream in container.streams:
+        if isinstance(stream, (VideoStream, AudioStream)) and not _is_cover(stream):
+            found.setdefault(stream.type, stream)
+    return found
+
+
+def _is_cover(stream: Stream) -> bool:
+    return bool(int(stream.disposition) & ATTACHED_PIC)
+
+
+def _part(path: str) -> dict[str, Any]:
+    with _open(path) as container:
+        return {
+            "format": container.format.name,
+            "duration_s": (container.duration or 0) / av.time_base,
+            "streams": {kind: _facts(stream) for kind, stream in _streams(container).items()},
+        }
+
+
+def _facts(stream: Stream) -> dict[str, Any]:
+    context = stream.codec_context
+    facts: dict[str, Any] = {
+        "index": stream.index,
+        "codec": context.name,
+        "extradata": hashlib.sha256(context.extradata or b"").hexdigest()[:16],
+    }
+    if isinstance(stream, VideoStream):
+        rate = float(stream.average_rate or stream.guessed_rate or 0)
+        size = stream.codec_context
+        return facts | {"width": size.width, "height": size.height, "rate": rate}
+    return facts | {"rate": float(stream.rate or 0), "channels": stream.codec_context.channels}
+
+
+def _output(path: Path) -> dict[str, Any]:
+    with _open(path) as container:
+        streams = _streams(container)
+        return {
+            "size_bytes": path.stat().st_size,
+            "duration_s": (container.duration or 0) / av.time_base,
+            "streams": {kind: _indexed(stream) for kind, stream in streams.items()},
+            "chapters": [_chapter(c) for c in container.chapters()],
+            "tags": dict(container.metadata),
+            "cover_bytes": _cover_bytes(container),
+            "index_first": _index_first(path),
+        }
+
+
+def _indexed(stream: Stream) -> dict[str, Any]:
+    """Facts of a stream of an MP4, from its index alone."""
+    unit = float(stream.time_base or 0)
+    end, data_end, previous = 0.0, 0, None
+    steps = []
+    for entry in stream.index_entries:
+        data_end = max(data_end, entry.pos + entry.size)
+        if previous is not None and (entry.timestamp - previous) * unit > STEP_S:
+            steps.append((previous * unit, (entry.timestamp - previous) * unit))
+        previous = entry.timestamp
+    end = ((stream.start_time or 0) + (stream.duration or 0)) * unit
+    return _facts(stream) | {
+        "packets": stream.frames,
+        "end_s": end,
+        "data_end": data_end,
+        "steps": steps,
+    }
+
+
+def _chapter(chapter: Any) -> dict[str, Any]:
+    unit = float(chapter["time_base"])
+    return {
+        "start_s": chapter["start"] * unit,
+        "end_s": chapter["end"] * unit,
+        "title": chapter["metadata"].get("title", ""),
+    }
+
+
+def _cover_bytes(container: InputContainer) -> int:
+    """Size of the attached picture, 0 without one."""
+    for stream in container.streams.video:
+        if _is_cover(stream):
+            return next((packet.size for packet in container.demux(stream)), 0)
+    return 0
+
+
+def _index_first(path: Path) -> bool:
+    """Whether `moov` stands before `mdat`, so that a browser can play before the download ends."""
+    with path.open("rb") as file:
+        for kind in _boxes(file):
+            if kind in {b"moov", b"mdat"}:
+                return kind == b"moov"
+    return False
+
+
+def _boxes(file: BinaryIO) -> Iterator[bytes]:
+    """Types of the top-level boxes (ISO/IEC 14496-12 §4.2)."""
+    while len(header := file.read(8)) == 8:
+        size, kind = int.from_bytes(header[:4]), header[4:]
+        yield kind
+        if size == 1:
+            size = int.from_bytes(file.read(8)) - 8
+        if size < 8:
+            return
+        file.seek(size - 8, 1)
+
+
+def _scan(path: str) -> dict[str, Any]:
+    """Read every packet of a part; a full read, for when the output needs an explanation."""
+    with _open(path) as container:
+        streams = _streams(container)
+        seen = {kind: _Seen(float(stream.time_base or 0)) for kind, stream in streams.items()}
+        for packet in container.demux(list(streams.values())):
+            seen[packet.stream.type].feed(packet)
+    starts = [s.start_s for s in seen.values() if s.start_s is not None]
+    base = min(starts, default=0.0)
+    return {kind: s.relative_to(base) for kind, s in seen.items()}
+
+
+class _Seen:
+    def __init__(self, unit: float) -> None:
+        self._unit = unit
+        self._previous: float | None = None
+        self._steps: list[tuple[float, float]] = []
+        self.packets = 0
+        self.start_s: float | None = None
+        self.end_s = 0.0
+
+    def feed(self, packet: av.Packet[Any]) -> None:
+        if not packet.size:
+            return
+        self.packets += 1
+        if packet.pts is not None:
+            self.end_s = max(self.end_s, (packet.pts + (packet.duration or 0)) * self._unit)
+        if packet.dts is None:
+            return
+        at = packet.dts * self._unit
+        if self._previous is not None and at - self._previous > STEP_S:
+            self._steps.append((self._previous, at - self._previous))
+        self._previous = at
+        self.start_s = at if self.start_s is None else self.start_s
+
+    def relative_to(self, base: float) -> dict[str, Any]:
+        return {
+            "packets": self.packets,
+            "end_s": self.end_s - base,
+            "steps": [(at - base, length) for at, length in self._steps],
+        }
+
+
+if __name__ == "__main__":
+    serve(answer)

@@ -1,0 +1,227 @@
+"""What a remux will do, worked out before ffmpeg starts; pure, no I/O.
+
+Which parts go together, when each begins, and ffmpeg's arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from streamvault.media.chapters import Chapter
+from streamvault.media.probe import PartFacts, StreamFacts
+from streamvault.media.streamhash import hash_output
+from streamvault.media.verify import SourcePart
+
+MIN_HOLE_S = 0.1  # below this the parts simply follow each other
+# Actual cost is 13.6 bytes per packet without a cover; too little costs a second pass.
+INDEX_BYTES_PER_PACKET = 20
+INDEX_BYTES_PER_S = 2200
+INDEX_BYTES_PER_CHAPTER = 1024
+INDEX_BYTES_SPARE = 262_144
+AAC_FRAME_SAMPLES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class PartFile:
+    """One part of a recording, as the journal knows it."""
+
+    path: Path
+    start_wall_s: float
+    """Epoch seconds of its first segment, from PROGRAM-DATE-TIME or the time of arrival."""
+    duration_s: float
+    """Sum of the durations of its segments."""
+    codecs: str = ""
+    """The variant's CODECS, for people; the remux looks into the file."""
+    size_bytes: int = 0
+    gap_s: float = 0.0
+    """Gaps inside the part, which its timestamps keep as holes."""
+
+    @property
+    def span_s(self) -> float:
+        return self.duration_s + self.gap_s
+
+
+@dataclass(frozen=True, slots=True)
+class ProbedPart:
+    file: PartFile
+    facts: PartFacts
+
+    @property
+    def span_s(self) -> float:
+        """By its timestamps, if these agree with the journal; a .ts can lie about its length."""
+        journal, stamps = self.file.span_s, self.facts.duration_s
+        return stamps if abs(stamps - journal) <= 1.0 + 0.01 * journal else journal
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part and the time in the output at which it begins."""
+
+    part: ProbedPart
+    offset_s: float
+    hole_s: float
+    """Nothing was recorded for this long after it, before the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputPlan:
+    """One output file: parts that fit into one set of streams."""
+
+    pieces: tuple[Piece, ...]
+    clock_s: float
+    """Where it begins on the recording's clock; not 0 for a second file."""
+
+    @property
+    def first(self) -> PartFacts:
+        return self.pieces[0].part.facts
+
+    @property
+    def codecs(self) -> dict[str, str]:
+        """libav's codec names by `video` and `audio`."""
+        return {
+            kind: stream.codec
+            for kind, stream in (("video", self.first.video), ("audio", self.first.audio))
+            if stream
+        }
+
+    @property
+    def video_words(self) -> str:
+        video = self.first.video
+        return f"{video.codec} {video.width}x{video.height}" if video else ""
+
+    @property
+    def audio_words(self) -> str:
+        audio = self.first.audio
+        return f"{audio.codec} {audio.rate:.0f} Hz, {audio.channels} channels" if audio else ""
+
+    @property
+    def duration_s(self) -> float:
+        """By the journal, holes included: what the output is held against."""
+        last = self.pieces[-1]
+        return last.offset_s + last.part.file.span_s
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(piece.part.file.size_bytes for piece in self.pieces)
+
+    @property
+    def source_parts(self) -> tuple[SourcePart, ...]:
+        return tuple(SourcePart(p.part.file.path, p.offset_s, p.part.span_s) for p in self.pieces)
+
+
+def group_parts(parts: Sequence[ProbedPart], *, keep_holes: bool) -> list[OutputPlan]:
+    """Parts in order, split where codec, picture size or sound change."""
+    groups: list[list[Piece]] = []
+    for piece in _place(parts, keep_holes):
+        if groups and _fit(groups[-1][0].part.facts, piece.part.facts):
+            groups[-1].append(piece)
+        else:
+            groups.append([piece])
+    return [OutputPlan(_from_zero(group), group[0].offset_s) for group in groups]
+
+
+def _from_zero(group: Sequence[Piece]) -> tuple[Piece, ...]:
+    start = group[0].offset_s
+    moved = [replace(piece, offset_s=piece.offset_s - start) for piece in group]
+    return (*moved[:-1], replace(moved[-1], hole_s=0.0))
+
+
+def _fit(one: PartFacts, other: PartFacts) -> bool:
+    return _same(one.video, other.video) and _same(one.audio, other.audio)
+
+
+def _same(one: StreamFacts | None, other: StreamFacts | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    # In MPEG-TS and in H.264 parameter sets travel in the stream. HEVC and AV1 in MP4 have them in
+    # the header only, and one file has one header.
+    header = one.codec in {"hevc", "av1", "vp9"} and one.extradata != other.extradata
+    numbers = [
+        (one.width, other.width),
+        (one.height, other.height),
+        (one.channels, other.channels),
+        *([(one.rate, other.rate)] if not one.width else []),
+    ]
+    differ = any(a != b for a, b in numbers if a and b)
+    return one.codec == other.codec and one.index == other.index and not header and not differ
+
+
+def _place(parts: Sequence[ProbedPart], keep_holes: bool) -> Iterator[Piece]:
+    offset = 0.0
+    for part, following in zip(parts, [*parts[1:], None], strict=True):
+        hole = 0.0
+        if following and keep_holes:
+            apart = following.file.start_wall_s - part.file.start_wall_s - part.span_s
+            hole = apart if apart >= MIN_HOLE_S else 0.0
+        yield Piece(part, offset, hole)
+        offset += part.span_s + hole
+
+
+def ffconcat(plan: OutputPlan) -> str:
+    """The list for the concat demuxer: `duration` is the time to the next part where a hole stays.
+
+    Without it ffmpeg takes the part's own end, which is exact.
+    """
+    lines = ["ffconcat version 1.0"]
+    for piece in plan.pieces:
+        name = str(piece.part.file.path.absolute()).replace("'", "'\\''")
+        lines.append(f"file 'file:{name}'")
+        if piece.hole_s:
+            lines.append(f"duration {piece.part.span_s + piece.hole_s:.6f}")
+    return "\n".join(lines) + "\n"
+
+
+def index_bytes(plan: OutputPlan, chapters: Sequence[Chapter], cover_bytes: int) -> int:
+    """Room to leave for the index at the front, `-moov_size`."""
+    video, audio = plan.first.video, plan.first.audio
+    per_s = (video.rate if video else 0.0) + (audio.rate / AAC_FRAME_SAMPLES if audio else 0.0)
+    media = max(INDEX_BYTES_PER_S, INDEX_BYTES_PER_PACKET * per_s) * plan.duration_s
+    chapter_bytes = INDEX_BYTES_PER_CHAPTER * len(chapters)
+    return int(media) + cover_bytes + chapter_bytes + INDEX_BYTES_SPARE
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The files of one run beside the parts themselves."""
+
+    concat: Path
+    metadata: Path
+    cover: Path | None
+    output: Path
+    hashes: Path
+
+
+def arguments(plan: OutputPlan, files: Files, *, moov_size: int | None, patient: bool) -> list[str]:
+    """ffmpeg's arguments for the one pass: MP4 first, since progress counts the first output.
+
+    `moov_size` None writes the index at the end and moves it in a second pass. `patient` looks
+    longer into the input for its streams.
+    """
+    return [
+        *(("-probesize", "100M", "-analyzeduration", "60M") if patient else ()),
+        # A part that begins like a playlist must not be read as one.
+        *("-protocol_whitelist", "file", "-format_whitelist", "concat,mpegts,mov,aac,flv,matroska"),
+        *("-f", "concat", "-safe", "0", "-i", f"file:{files.concat}"),
+        *("-f", "ffmetadata", "-i", f"file:{files.metadata}"),
+        *(("-f", "image2", "-i", f"file:{files.cover}") if files.cover else ()),
+        *_mp4_output(plan, files, moov_size),
+        *hash_output(plan.codecs, files.hashes),
+    ]
+
+
+def _mp4_output(plan: OutputPlan, files: Files, moov_size: int | None) -> list[str]:
+    video, audio = plan.codecs.get("video"), plan.codecs.get("audio")
+    index = ["-movflags", "+faststart"] if moov_size is None else ["-moov_size", str(moov_size)]
+    cover_at = 1 if video else 0
+    return [
+        *(("-map", "0:v:0") if video else ()),
+        *(("-map", "0:a:0") if audio else ()),
+        *(("-map", "2:v") if files.cover else ()),
+        *("-map_metadata", "1", "-map_chapters", "1", "-c", "copy"),
+        # Safari plays HEVC under this name only.
+        *(("-tag:v:0", "hvc1") if video == "hevc" else ()),
+        *((f"-disposition:v:{cover_at}", "attached_pic") if files.cover else ()),
+        *(*index, "-f", "mp4", f"file:{files.output}"),
+    ]
