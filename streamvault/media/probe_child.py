@@ -1,6 +1,6 @@
 """Child process that looks into media files with PyAV: `python -m streamvault.media.probe_child`.
 
-Only this and `previews_child` import libav, and only as children. `probe` holds the typed side.
+The `…_child` modules alone import libav. `probe` holds the typed side.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from streamvault.media.av_open import is_cover, open_media
 from streamvault.media.child import serve
 
 Stream = VideoStream | AudioStream
 STEP_S = 0.6  # a decode-time step beyond this is a hole, media.md section 4
-CONTAINERS = "mpegts,mov,aac,flv,matroska"
-ATTACHED_PIC = 0x0400
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
@@ -33,29 +32,17 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     return work[request["what"]](request)
 
 
-def _open(path: str | Path) -> InputContainer:
-    # The file: prefix keeps a name such as "concat:x" from being read as a protocol, and the lists
-    # keep bytes that look like a playlist from opening other files.
-    return av.open(
-        f"file:{path}", options={"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
-    )
-
-
 def _streams(container: InputContainer) -> dict[str, Stream]:
     """The main video and audio stream; a cover is a video stream too, but not the main one."""
     found: dict[str, Stream] = {}
     for stream in container.streams:
-        if isinstance(stream, (VideoStream, AudioStream)) and not _is_cover(stream):
+        if isinstance(stream, (VideoStream, AudioStream)) and not is_cover(stream):
             found.setdefault(stream.type, stream)
     return found
 
 
-def _is_cover(stream: Stream) -> bool:
-    return bool(int(stream.disposition) & ATTACHED_PIC)
-
-
 def _part(path: str) -> dict[str, Any]:
-    with _open(path) as container:
+    with open_media(path) as container:
         return {
             "format": container.format.name,
             "duration_s": (container.duration or 0) / av.time_base,
@@ -78,7 +65,7 @@ def _facts(stream: Stream) -> dict[str, Any]:
 
 
 def _output(path: Path) -> dict[str, Any]:
-    with _open(path) as container:
+    with open_media(path) as container:
         streams = _streams(container)
         return {
             "size_bytes": path.stat().st_size,
@@ -122,7 +109,7 @@ def _chapter(chapter: Any) -> dict[str, Any]:
 def _cover_bytes(container: InputContainer) -> int:
     """Size of the attached picture, 0 without one."""
     for stream in container.streams.video:
-        if _is_cover(stream):
+        if is_cover(stream):
             return next((packet.size for packet in container.demux(stream)), 0)
     return 0
 
@@ -150,7 +137,7 @@ def _boxes(file: BinaryIO) -> Iterator[bytes]:
 
 def _scan(path: str) -> dict[str, Any]:
     """Read every packet of a part; a full read, for when the output needs an explanation."""
-    with _open(path) as container:
+    with open_media(path) as container:
         streams = _streams(container)
         seen = {kind: _Seen(float(stream.time_base or 0)) for kind, stream in streams.items()}
         for packet in container.demux(list(streams.values())):
