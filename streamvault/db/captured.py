@@ -11,14 +11,20 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func
+from sqlalchemy import case, delete, func, or_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from streamvault.contracts import Status
+from streamvault.contracts import Status, Step
 from streamvault.db.ids import as_uuid
-from streamvault.db.models import AdBreak, Gap, Part
-from streamvault.db.recordings import update_recording, while_capturing
+from streamvault.db.models import AdBreak, Gap, Part, Recording
+from streamvault.db.recordings import update_recording
+
+_CAPTURING = or_(
+    Recording.status.in_((Status.DETECTING, Status.RECORDING, Status.RECONNECTING)),
+    # Parked for want of room, and recording again.
+    (Recording.status == Status.NEEDS_ATTENTION) & (Recording.step == Step.RECORD),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +81,7 @@ class FinalFile:
 async def save_progress(
     session: AsyncSession, recording_id: str | UUID, progress: Progress
 ) -> None:
-    """The status changes only while the recording is still being captured: a late report of an old
+    """Status and step change only while the recording is being captured: a late report of an old
     attempt must not take a recording out of `processing`."""
     values: dict[str, Any] = {
         "size_bytes": progress.size_bytes,
@@ -86,7 +92,13 @@ async def save_progress(
         "totals": progress.totals,
     }
     known = {column: value for column, value in values.items() if value not in (None, "")}
-    await update_recording(session, recording_id, status=while_capturing(progress.status), **known)
+    await update_recording(
+        session,
+        recording_id,
+        status=case((_CAPTURING, progress.status), else_=Recording.status),
+        step=case((_CAPTURING, str(Step.RECORD)), else_=Recording.step),
+        **known,
+    )
 
 
 async def replace_parts_and_gaps(

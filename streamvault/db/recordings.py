@@ -11,19 +11,18 @@ from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CursorResult, case, func, or_, select, text, update
+from sqlalchemy import CursorResult, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import selectinload
 
-from streamvault.contracts import STEPS, Status, Step, url_workflow_id
+from streamvault.contracts import STEPS, Step, url_workflow_id
 from streamvault.db import streamers, streams
 from streamvault.db.ids import as_uuid, uuid7
 from streamvault.db.models import CLOSED, Recording, RecordingStep
 from streamvault.db.pages import Page, fetch_page
 from streamvault.errors import Conflict, NotFound
 
-CAPTURING = (str(Status.DETECTING), str(Status.RECORDING), str(Status.RECONNECTING))
 OPEN_TRIES = 5
 
 
@@ -234,11 +233,6 @@ async def update_recording(session: AsyncSession, recording_id: str | UUID, **va
     assert isinstance(result, CursorResult)
     if result.rowcount == 0:
         raise NotFound(f"there is no recording {recording_id}")
-
-
-def while_capturing(status: str) -> Any:
-    """`status`, unless the pipeline has already moved past the capture."""
-    return case((Recording.status.in_(CAPTURING), status), else_=Recording.status)
 
 
 async def _insert_unless_open(session: AsyncSession, new: NewRecording) -> UUID | None:

@@ -42,6 +42,19 @@ async def test_a_late_report_does_not_take_a_recording_out_of_processing(db: Dat
     assert found.variant == "720p"
 
 
+async def test_a_recording_that_waited_for_room_records_again(db: Database) -> None:
+    recording_id = await opened(db)
+    async with db.begin() as session:
+        await recordings.set_status(
+            session, recording_id, Status.NEEDS_ATTENTION, step="record", reason="the disk is full"
+        )
+    async with db.begin() as session:
+        await captured.save_progress(session, recording_id, Progress(20, 2.0))
+    async with db.begin() as session:
+        found = await recordings.get_recording(session, recording_id)
+    assert (found.status, found.step) == ("recording", "record")
+
+
 async def test_the_journals_view_replaces_the_one_before(db: Database) -> None:
     recording_id = await opened(db)
     parts = [PartRow(1, "part-0001.ts", 100, 10.0, NOON), PartRow(2, "part-0002.ts", 50, 5.0)]

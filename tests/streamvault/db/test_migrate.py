@@ -39,7 +39,7 @@ async def test_the_named_indexes_and_their_columns_exist(db: Database) -> None:
         rows = await session.execute(
             text("SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'")
         )
-        indexes = dict(rows)
+        indexes = {row.indexname: row.indexdef for row in rows}
     for name, columns in {
         "idx_recordings_stream_status": "(stream_id, status)",
         "idx_streams_streamer_active": "(streamer_id, ended_at)",
