@@ -1,0 +1,172 @@
+"""Starts the fake: `python -m tests.fake_twitch --state-dir DIR [--live NAME]`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+
+from tests.fake_twitch.control import Control
+from tests.fake_twitch.eventsub import EventSub
+from tests.fake_twitch.faults import Faults
+from tests.fake_twitch.helix import CLIENT_ID, CLIENT_SECRET, Helix
+from tests.fake_twitch.media import Pools, find_ffmpeg
+from tests.fake_twitch.origin import Origin
+from tests.fake_twitch.proxy import HEAD_LIMIT, PIECE, Proxy
+from tests.fake_twitch.tls import Certificates, make_certificates
+from tests.fake_twitch.world import Variant, World
+
+PARENT_CHECK_S = 0.5
+
+
+class Server(uvicorn.Server):
+    """Two of them share one process, so neither may take the signals."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def main() -> int:
+    options = _parse()
+    options.state_dir.mkdir(parents=True, exist_ok=True)
+    asyncio.run(_run(options))
+    return 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.fake_twitch", description=__doc__)
+    parser.add_argument("--state-dir", type=Path, required=True, help="certificates and pools")
+    parser.add_argument("--media-dir", type=Path, help="pools, to share them between runs")
+    parser.add_argument("--port-file", type=Path, help="written when ready: addresses as JSON")
+    parser.add_argument("--port", type=int, default=0, help="of the plain listener")
+    parser.add_argument("--live", action="append", default=[], help="a channel to start with")
+    parser.add_argument("--profile", default="", help="media profile of those, such as 720p")
+    parser.add_argument("--ffmpeg", default=os.environ.get("FFMPEG", ""))
+    parser.add_argument("--seed", type=int, default=1)
+    return parser.parse_args()
+
+
+async def _run(options: argparse.Namespace) -> None:
+    parent = os.getppid()
+    certificates = make_certificates(options.state_dir)
+    pools = Pools(options.media_dir or options.state_dir / "media", find_ffmpeg(options.ffmpeg))
+    sockets = _listen(options.port), _listen(0)
+    plain_port, tls_port = (sock.getsockname()[1] for sock in sockets)
+    world, faults = World(options.seed), Faults()
+    origin, helix, eventsub = Origin(world, pools, faults), Helix(world, faults), EventSub(world)
+    world.on_event = eventsub.announce
+    proxy = Proxy(tls_port, plain_port)
+    control = Control(origin, helix, eventsub, proxy)
+    routes = [*control.routes(), *helix.routes(), *eventsub.routes(), *origin.routes()]
+    app = Starlette(routes=routes)
+    servers = [Server(_config(app)), Server(_config(app, certificates))]
+    gate = await asyncio.start_server(proxy.serve, "127.0.0.1", 0, limit=max(HEAD_LIMIT, PIECE))
+    proxy_port = gate.sockets[0].getsockname()[1]
+    _stop_with(servers)
+    for login in options.live:
+        await _go_live(control, login, options.profile)
+    serving = [
+        asyncio.create_task(server.serve(sockets=[sock]))
+        for server, sock in zip(servers, sockets, strict=True)
+    ]
+    while not all(server.started for server in servers):  # noqa: ASYNC110  # uvicorn has no event
+        await asyncio.sleep(0.01)
+    addresses = _addresses(plain_port, tls_port, proxy_port, certificates)
+    _announce(addresses, options.port_file)
+    watch = asyncio.create_task(_end_with_parent(parent, servers))
+    await asyncio.gather(*serving)
+    watch.cancel()
+    proxy.cut()
+    gate.close()
+
+
+def _config(app: Starlette, certificates: Certificates | None = None) -> uvicorn.Config:
+    tls = (
+        {"ssl_certfile": certificates.chain, "ssl_keyfile": certificates.key}
+        if certificates
+        else {}
+    )
+    # A handler that cuts a connection raises, which uvicorn would log as an error with a traceback.
+    return uvicorn.Config(
+        app,
+        log_level="critical",
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=1,
+        **tls,  # type: ignore[arg-type]
+    )
+
+
+def _listen(port: int) -> socket.socket:
+    return socket.create_server(("127.0.0.1", port), backlog=512)
+
+
+def _stop_with(servers: list[Server]) -> None:
+    def stop() -> None:
+        for server in servers:
+            server.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+
+
+async def _end_with_parent(parent: int, servers: list[Server]) -> None:
+    """A killed test run must not leave us behind."""
+    while os.getppid() == parent:  # noqa: ASYNC110  # the kernel has no event for this either
+        await asyncio.sleep(PARENT_CHECK_S)
+    for server in servers:
+        server.should_exit = True
+
+
+async def _go_live(control: Control, login: str, profile: str) -> None:
+    channel = control.origin.world.add(login)
+    if profile:
+        source = Variant(f"{profile}30", profile, source=True)
+        channel.variants = (source, *channel.variants[1:])
+    await control.warm(channel)
+    channel.go_online(channel.options)
+
+
+def _addresses(plain: int, tls: int, proxy: int, certificates: Certificates) -> dict[str, object]:
+    origin = f"http://127.0.0.1:{plain}"
+    env = {
+        "STREAM_PROXY": f"http://127.0.0.1:{proxy}",
+        "CA_BUNDLE": str(certificates.ca.resolve()),
+        "TWITCH_HELIX_URL": f"{origin}/helix",
+        "TWITCH_AUTH_URL": f"{origin}/oauth2",
+        "TWITCH_EVENTSUB_WS_URL": f"ws://127.0.0.1:{plain}/ws",
+        "ALLOW_INSECURE_TWITCH": "1",
+        "TWITCH_CLIENT_ID": CLIENT_ID,
+        "TWITCH_CLIENT_SECRET": CLIENT_SECRET,
+    }
+    return {
+        "pid": os.getpid(),
+        "plain": origin,
+        "tls": f"https://127.0.0.1:{tls}",
+        "env": {f"STREAMVAULT_{name}": value for name, value in env.items()},
+    }
+
+
+def _announce(addresses: dict[str, object], file: Path | None) -> None:
+    text = json.dumps(addresses, indent=2)
+    print(text, flush=True)
+    if file:
+        scratch = file.with_suffix(".new")
+        scratch.write_text(text)
+        scratch.rename(file)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
