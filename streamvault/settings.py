@@ -43,7 +43,12 @@ class Settings(BaseSettings):
     """See `.env.example` for what each variable does."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+        env_prefix=PREFIX,
+        # `./sv` names the one in the clone, wherever it was called from.
+        env_file=os.environ.get(f"{PREFIX}ENV_FILE", ".env"),
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     data_dir: Path = Field(default_factory=default_data_dir)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.common import SearchAttributeKey
 from temporalio.testing import WorkflowEnvironment
@@ -21,6 +22,9 @@ from streamvault.db.migrate import upgrade
 from streamvault.embedded.background import Background
 from streamvault.embedded.binaries import find_temporal
 from streamvault.embedded.postgres import Postgres
+from tests.fake_twitch.fixture import fake_twitch
+
+__all__ = ["fake_twitch"]
 
 SEARCH_ATTRIBUTES: list[SearchAttributeKey[Any]] = [
     SearchAttributeKey.for_keyword("SvStreamer"),
@@ -80,7 +84,10 @@ async def temporal_skipping() -> AsyncIterator[WorkflowEnvironment]:
         await environment.client.operator_service.add_search_attributes(
             AddSearchAttributesRequest(
                 namespace="default",
-                search_attributes={k.name: k.indexed_value_type for k in SEARCH_ATTRIBUTES},
+                search_attributes={
+                    k.name: IndexedValueType.ValueType(k.indexed_value_type)
+                    for k in SEARCH_ATTRIBUTES
+                },
             )
         )
         yield environment

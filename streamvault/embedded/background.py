@@ -20,7 +20,8 @@ PROBE_INTERVAL_S = 0.05
 class Service(Protocol):
     """What can be started, probed and stopped. All of it may block."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def prepare(self) -> None:
         """Whatever must exist before each start."""

@@ -1,0 +1,149 @@
+"""The `streamvault` command: one verb for each process, and verbs that talk to a running `up`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streamvault.embedded import runfile
+from streamvault.embedded.demo import Demo
+from streamvault.embedded.stack import Stack
+from streamvault.embedded.supervisor import Stage, Supervisor
+from streamvault.errors import (
+    Conflict,
+    DependencyUnavailable,
+    InvalidInput,
+    SettingsError,
+    StreamVaultError,
+)
+from streamvault.settings import PREFIX, load_settings
+
+CLI = Path(__file__).resolve()
+ROLES = frozenset({"control", "recorder", "processor"})
+RESTART_TIMEOUT_S = 300.0  # two workers may each take 120 s to finish what they are at
+API_DRAIN_S = 10  # a download or an open WebSocket must not hold up a stop
+_LOOK_INTERVAL_S = 0.2
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+db = typer.Typer(no_args_is_help=True, help="The database's schema.")
+app.add_typer(db, name="db")
+
+
+@app.command()
+def up() -> None:
+    """Run everything; Ctrl-C stops in order, and recordings resume at the next start."""
+    settings = load_settings()
+    data_dir = settings.data_dir.absolute()
+    with runfile.only_supervisor(data_dir):
+        stack = Stack(settings, CLI)
+        stack.check_port()
+        _run(stack, stack.stages(), data_dir, stack.greeting)
+
+
+@app.command()
+def demo() -> None:
+    """Run everything in a throw-away folder, recording two streams of a fake Twitch."""
+    with Demo(CLI.parent) as made, runfile.only_supervisor(made.data_dir):
+        stack = Stack(made.settings(), CLI, made.env)
+        _run(stack, stack.stages(beside=[made]), made.data_dir, lambda: made.begin(stack))
+
+
+@app.command()
+def restart() -> None:
+    """Swap the processes of a running `up` for the code that is on disk now; recordings go on."""
+    data_dir = load_settings().data_dir.absolute()
+    before = _running(data_dir)
+    os.kill(before.pid, signal.SIGUSR1)
+    deadline = time.monotonic() + RESTART_TIMEOUT_S
+    while time.monotonic() < deadline:
+        time.sleep(_LOOK_INTERVAL_S)
+        if _running(data_dir).generation > before.generation:
+            typer.echo("restarted")
+            return
+    raise DependencyUnavailable("the restart did not finish", hint="look at the output of `up`")
+
+
+@app.command()
+def api() -> None:
+    """Run the API alone, for containers."""
+    # Here and below, imports wait for their verb: `up` outlives the others and has to stay small.
+    import uvicorn
+
+    from api.app import create_app
+
+    settings = load_settings()
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=API_DRAIN_S,
+    )
+
+
+@app.command()
+def worker(
+    role: Annotated[str, typer.Option(help="Comma-separated: control, recorder, processor.")] = (
+        "control,recorder,processor"
+    ),
+) -> None:
+    """Run a worker alone, for containers."""
+    roles = frozenset(role.split(","))
+    if not roles <= ROLES:
+        raise InvalidInput(f"--role takes {', '.join(sorted(ROLES))}, not {role!r}")
+    import worker as worker_module
+
+    raise typer.Exit(worker_module.main(load_settings(), roles))
+
+
+@db.command()
+def upgrade() -> None:
+    """Bring the schema up to date; any number may try at once."""
+    from streamvault.db.migrate import upgrade as run_migrations
+
+    url = load_settings().database_url
+    if url is None:
+        raise SettingsError(f"{PREFIX}DATABASE_URL: is needed here")
+    asyncio.run(run_migrations(url.get_secret_value()))
+
+
+def _run(stack: Stack, stages: list[Stage], data_dir: Path, greeting: Callable[[], str]) -> None:
+    supervisor = Supervisor(stages, lambda s: runfile.write(data_dir, stack.running(s)))
+    asyncio.run(supervisor.run(greeting))
+
+
+def _running(data_dir: Path) -> runfile.Running:
+    found = runfile.running(data_dir)
+    if found is None:
+        raise Conflict(f"StreamVault does not run on {data_dir}", hint="start it with `up`")
+    return found
+
+
+def main() -> None:
+    """The console command. Exit codes: 2 for a wrong setting or argument, 1 for any other error."""
+    try:
+        app()
+    except (SettingsError, InvalidInput) as error:
+        _fail(error, 2)
+    except StreamVaultError as error:
+        _fail(error, 1)
+
+
+def _fail(error: StreamVaultError, code: int) -> None:
+    typer.echo(f"streamvault: {error.one_line}", err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
