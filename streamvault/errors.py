@@ -149,3 +149,14 @@ class RemuxFailed(MediaError):
 
 class VerificationFailed(MediaError):
     title = "The final file differs from what was recorded"
+
+
+def error_named(name: str) -> type[StreamVaultError]:
+    """The class of this tree with that name; StreamVaultError itself for a name it does not know."""
+    waiting: list[type[StreamVaultError]] = [StreamVaultError]
+    while waiting:
+        candidate = waiting.pop()
+        if candidate.__name__ == name:
+            return candidate
+        waiting.extend(candidate.__subclasses__())
+    return StreamVaultError

@@ -84,3 +84,11 @@ def _cut(name: str, max_bytes: int) -> str:
     ):
         following, cut = cut[-1], cut[:-1]
     return cut
+
+
+def work_directory(streamer: str, started_at: datetime, recording_id: str) -> Path:
+    """`<streamer>/Season <YYYY>/.streamvault/<recording id>`, relative to the library.
+
+    Hidden, since media servers take other folders for seasons."""
+    season = f"Season {started_at.astimezone(UTC):%Y}"
+    return Path(safe_name(streamer, MAX_STREAMER_BYTES), season, ".streamvault", recording_id)

@@ -1,0 +1,109 @@
+"""One recording as the media steps see it: its row, its files, its timeline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamvault.db import recordings, streams
+from streamvault.db.models import Recording, StreamEvent
+from streamvault.db.session import Database
+from streamvault.hls.journal import JOURNAL_NAME, read_journal
+from streamvault.hls.timeline import Timeline
+from streamvault.media import naming
+from streamvault.media.chapters import ChannelChange, Chapter, build_chapters
+from streamvault.media.previews import MediaSource
+from streamvault.media.remux import PartFile
+
+
+@dataclass(frozen=True)
+class Shelved:
+    """Where everything of one recording is."""
+
+    recording: Recording
+    episode: int
+    library: Path
+    work: Path
+    """Parts and journal while there are any; the storyboard for good."""
+    timeline: Timeline
+    """Empty when the journal is gone, as it is once the final file is verified."""
+    events: Sequence[StreamEvent]
+
+    @property
+    def final(self) -> Path:
+        """The final file, or what its name will be."""
+        if self.recording.path:
+            return self.library / self.recording.path
+        return self.work.parent.parent / f"{self._stem}.mp4"
+
+    def beside(self, ending: str) -> Path:
+        """A file of the same stem, such as `-poster.jpg`."""
+        return self.final.with_name(f"{self.final.stem}{ending}")
+
+    @property
+    def _stem(self) -> str:
+        row = self.recording
+        return naming.recording_stem(row.streamer_name, row.started_at, self.episode, row.title)
+
+    @property
+    def parts(self) -> list[PartFile]:
+        return [
+            PartFile(
+                path=self.work / span.file_name,
+                start_wall_s=span.start_wall_s,
+                duration_s=span.duration_s,
+                codecs=span.codecs,
+                size_bytes=span.size_bytes,
+                gap_s=span.span_s - span.duration_s,
+            )
+            for span in self.timeline.parts
+        ]
+
+    @property
+    def has_parts(self) -> bool:
+        parts = self.parts
+        return bool(parts) and all(part.path.exists() for part in parts)
+
+    @property
+    def chapters(self) -> list[Chapter]:
+        """Those of the final file once there is one, else as the journal's clock has them."""
+        if not self.timeline.parts:
+            return stored_chapters(self.recording)
+        changes = [ChannelChange(e.timestamp.timestamp(), e.title, e.category) for e in self.events]
+        return build_chapters(changes, self.timeline.media_of_wall, self.timeline.duration_s)
+
+    @property
+    def pictures_from(self) -> list[MediaSource]:
+        if self.recording.path:
+            return [MediaSource(self.final, 0.0, self.recording.duration_s)]
+        return [
+            MediaSource(self.work / span.file_name, span.start_s, span.span_s)
+            for span in self.timeline.parts
+        ]
+
+
+async def take_from_shelf(db: Database, library: Path, recording_id: str) -> Shelved:
+    """Load a recording, giving it its episode number if it has none. Raises NotFound."""
+    async with db.begin() as session:
+        recording = await recordings.get_recording(session, recording_id)
+        episode = await recordings.allocate_episode(
+            session,
+            recording_id,
+            naming.safe_name(recording.streamer_name, naming.MAX_STREAMER_BYTES),
+            recording.started_at.date(),
+        )
+        events = await streams.list_channel_events(session, recording_id)
+    work = library / (recording.directory or "")
+    journal = await asyncio.to_thread(read_journal, work / JOURNAL_NAME)
+    return Shelved(recording, episode, library, work, Timeline(journal.records), events)
+
+
+def stored_chapters(recording: Recording) -> list[Chapter]:
+    rows = recording.chapters or []
+    ends = [row["start_s"] for row in rows[1:]] + [recording.duration_s]
+    return [
+        Chapter(row["start_s"], end, row["title"], row["category"])
+        for row, end in zip(rows, ends, strict=True)
+    ]

@@ -1,0 +1,273 @@
+"""From parts to the library: remux, pictures, chapters, sidecars. Each can be run again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+from temporalio import activity
+
+from activities.library import Shelved, take_from_shelf
+from activities.progress import step_of
+from streamvault.contracts import Step, StepDone, StepInput, StepState
+from streamvault.db import captured, steps
+from streamvault.db.session import Database
+from streamvault.errors import Conflict, DependencyUnavailable, VerificationFailed
+from streamvault.hls.journal import JOURNAL_NAME
+from streamvault.media import chapters as chapter_text
+from streamvault.media.chapters import Chapter
+from streamvault.media.ffmpeg import Ffmpeg
+from streamvault.media.files import write_atomic
+from streamvault.media.nfo import Episode, episode_nfo
+from streamvault.media.previews import make_poster, make_storyboard
+from streamvault.media.remux import RemuxOrder, RemuxProgress, RemuxResult, remux
+
+BEAT_S = 5.0
+COVER_NAME = "poster.jpg"
+# What belongs to the parts and goes with them; the storyboard stays.
+GOES_WITH_PARTS = (JOURNAL_NAME, "pending.json", "remux-*.json", COVER_NAME, ".lock")
+
+
+@dataclass(frozen=True)
+class Media:
+    db: Database
+    library: Path
+    ffmpeg: Ffmpeg
+    one_remux: asyncio.Lock = field(default_factory=asyncio.Lock, compare=False)
+    """A remux is bound by the disk, so a second one at once would only slow both."""
+
+    @activity.defn
+    async def remux(self, order: StepInput) -> StepDone:
+        """Write the final file and verify it; the parts stay until the sidecars are written."""
+        async with step_of(self.db, order.recording_id, Step.REMUX):
+            shelved = await take_from_shelf(self.db, self.library, order.recording_id)
+            if not shelved.has_parts:
+                return _finished_before(shelved)
+            async with self._beating(order.recording_id) as progress, self.one_remux:
+                results = await self._write_final(shelved, progress)
+            await self._save_final(shelved, results)
+            return StepDone(_in_words(results))
+
+    async def _write_final(self, shelved: Shelved, progress: _Progress) -> list[RemuxResult]:
+        cover = shelved.work / COVER_NAME
+        poster = await make_poster(shelved.pictures_from, cover)
+        order = RemuxOrder(
+            parts=shelved.parts,
+            output=shelved.final,
+            chapters=shelved.chapters,
+            tags=_tags(shelved),
+            cover=cover if poster else None,
+            attempt=activity.info().attempt,
+        )
+        return await remux(order, self.ffmpeg, progress.take)
+
+    async def _save_final(self, shelved: Shelved, results: list[RemuxResult]) -> None:
+        first = results[0]
+        async with self.db.begin() as session:
+            await captured.save_final_file(
+                session,
+                shelved.recording.id,
+                captured.FinalFile(
+                    path=str(first.path.relative_to(self.library)),
+                    size_bytes=sum(result.size_bytes for result in results),
+                    duration_s=sum(result.duration_s for result in results),
+                    codec=", ".join(filter(None, (first.video, first.audio))),
+                ),
+            )
+            await captured.save_chapters(
+                session, shelved.recording.id, [_chapter_row(c) for c in shelved.chapters]
+            )
+            await captured.save_report(session, shelved.recording.id, _report(shelved, results))
+
+    @activity.defn
+    async def thumbnails(self, order: StepInput) -> StepDone:
+        """Poster beside the file, storyboard in the working folder."""
+        async with step_of(self.db, order.recording_id, Step.THUMBNAILS):
+            shelved = await take_from_shelf(self.db, self.library, order.recording_id)
+            async with self._beating(order.recording_id, Step.THUMBNAILS):
+                await self._place_poster(shelved)
+                board = await make_storyboard(shelved.pictures_from, shelved.work)
+            return StepDone(f"{board.tiles} pictures" if board else "no picture in this recording")
+
+    async def _place_poster(self, shelved: Shelved) -> None:
+        chosen, poster = shelved.work / COVER_NAME, shelved.beside("-poster.jpg")
+        if chosen.exists():
+            write_atomic(poster, await asyncio.to_thread(chosen.read_bytes))
+        else:
+            await make_poster(shelved.pictures_from, poster)
+
+    @activity.defn
+    async def chapters(self, order: StepInput) -> StepDone:
+        """`.chapters.vtt`, and a look whether the file itself has the same chapters."""
+        async with step_of(self.db, order.recording_id, Step.CHAPTERS):
+            shelved = await take_from_shelf(self.db, self.library, order.recording_id)
+            wanted = shelved.chapters
+            write_atomic(shelved.beside(".chapters.vtt"), chapter_text.webvtt(wanted))
+            if shelved.recording.path and not _in_several_files(shelved):
+                found = await chapter_text.read_back(shelved.final)
+                if differing := chapter_text.differences(wanted, found):
+                    raise VerificationFailed("; ".join(differing[:3]))
+            return StepDone(f"{len(wanted)} chapters")
+
+    @activity.defn
+    async def sidecars(self, order: StepInput) -> StepDone:
+        """NFO and report; then, if the final file is verified, the parts go."""
+        async with step_of(self.db, order.recording_id, Step.SIDECARS):
+            shelved = await take_from_shelf(self.db, self.library, order.recording_id)
+            report = shelved.recording.report or _report(shelved, [])
+            write_atomic(shelved.beside(".nfo"), episode_nfo(_episode(shelved)))
+            write_atomic(shelved.beside(".report.json"), json.dumps(report, indent=1))
+            async with self.db.begin() as session:
+                await captured.save_report(session, shelved.recording.id, report)
+            if not shelved.recording.path:
+                return StepDone("report written; the parts stay, since there is no final file")
+            if shelved.has_parts:
+                await asyncio.to_thread(_remove_parts, shelved)
+                async with self.db.begin() as session:
+                    await captured.mark_parts_gone(session, shelved.recording.id)
+            return StepDone("NFO and report written, parts removed")
+
+    @asynccontextmanager
+    async def _beating(
+        self, recording_id: str, step: Step = Step.REMUX
+    ) -> AsyncIterator[_Progress]:
+        """Heartbeats and saved progress while something long runs."""
+        progress = _Progress()
+        beat = asyncio.create_task(self._beat(recording_id, step, progress))
+        try:
+            yield progress
+        finally:
+            beat.cancel()
+            await asyncio.gather(beat, return_exceptions=True)
+
+    async def _beat(self, recording_id: str, step: Step, progress: _Progress) -> None:
+        while True:
+            activity.heartbeat(progress.details)
+            await asyncio.sleep(BEAT_S)
+            try:
+                async with self.db.begin() as session:
+                    await steps.set_step(
+                        session, recording_id, step, StepState.RUNNING, progress=progress.share
+                    )
+            except DependencyUnavailable:
+                activity.logger.warning("progress not saved: the database is away")
+
+
+class _Progress:
+    """The latest word of a running remux."""
+
+    def __init__(self) -> None:
+        self.latest: RemuxProgress | None = None
+
+    def take(self, progress: RemuxProgress) -> None:
+        self.latest = progress
+
+    @property
+    def share(self) -> float | None:
+        return self.latest.percent / 100 if self.latest else None
+
+    @property
+    def details(self) -> dict[str, Any]:
+        return asdict(self.latest) if self.latest else {}
+
+
+def _in_several_files(shelved: Shelved) -> bool:
+    return len((shelved.recording.report or {}).get("files", [])) > 1
+
+
+def _finished_before(shelved: Shelved) -> StepDone:
+    if shelved.recording.path and shelved.final.exists():
+        return StepDone("the final file is there already")
+    raise Conflict("the parts of this recording are gone", hint="nothing is left to remux")
+
+
+def _remove_parts(shelved: Shelved) -> None:
+    for part in shelved.parts:
+        part.path.unlink(missing_ok=True)
+    for pattern in GOES_WITH_PARTS:
+        for path in shelved.work.glob(pattern):
+            path.unlink(missing_ok=True)
+
+
+def _tags(shelved: Shelved) -> dict[str, str]:
+    row = shelved.recording
+    return {
+        "title": row.title,
+        "artist": row.streamer_name,
+        "show": row.streamer_name,
+        "genre": row.category,
+        "date": row.started_at.astimezone(UTC).isoformat(timespec="seconds"),
+        "comment": row.source_url if row.stream_id else "",
+    }
+
+
+def _episode(shelved: Shelved) -> Episode:
+    row = shelved.recording
+    day = row.started_at.astimezone(UTC)
+    return Episode(
+        title=row.title or row.streamer_name,
+        streamer=row.streamer_name,
+        season=day.year,
+        episode=int(f"{day:%m%d}{shelved.episode:02d}"),
+        started_at=row.started_at,
+        runtime_s=row.duration_s,
+        category=row.category,
+        plot="\n".join(_plot_line(chapter) for chapter in shelved.chapters),
+        platform=row.platform or "live",
+        stream_id=row.workflow_id.rpartition("-")[2] if row.stream_id else "",
+        poster=shelved.beside("-poster.jpg").name,
+    )
+
+
+def _plot_line(chapter: Chapter) -> str:
+    return f"{chapter_text.vtt_time(chapter.start_s)[:8]} {chapter.label}"
+
+
+def _chapter_row(chapter: Chapter) -> dict[str, Any]:
+    return {
+        "start_s": round(chapter.start_s, 3),
+        "title": chapter.title,
+        "category": chapter.category,
+    }
+
+
+def _report(shelved: Shelved, results: list[RemuxResult]) -> dict[str, Any]:
+    row = shelved.recording
+    return {
+        "recording_id": str(row.id),
+        "streamer": row.streamer_name,
+        "title": row.title,
+        "started_at": row.started_at.astimezone(UTC).isoformat(),
+        **shelved.timeline.as_report(),
+        "files": [_file_report(result) for result in results],
+    }
+
+
+def _file_report(result: RemuxResult) -> dict[str, Any]:
+    return {
+        "name": result.path.name,
+        "size_bytes": result.size_bytes,
+        "duration_s": round(result.duration_s, 3),
+        "video": result.video,
+        "audio": result.audio,
+        "packets": result.expected.packets,
+        "source_stream_hash": result.expected.stream_hash,
+        "file_stream_hash": result.verification.stream_hash,
+        "checks": [asdict(check) for check in result.verification.checks],
+        "passes": result.passes,
+        "command": result.command,
+        "warnings": list(result.warnings),
+    }
+
+
+def _in_words(results: list[RemuxResult]) -> str:
+    size = sum(result.size_bytes for result in results) / 1e9
+    minutes = sum(result.duration_s for result in results) / 60
+    equal = all(r.expected.stream_hash == r.verification.stream_hash for r in results)
+    return f"{size:.2f} GB, {minutes:.1f} min, stream hash {'equal' if equal else 'not compared'}"

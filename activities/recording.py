@@ -1,0 +1,206 @@
+"""The recorder's activities: claim a host, attach to a capture, nudge it, seal it.
+
+A capture lives apart from the attempt that watches it. An attempt that times out, is paused or
+reset, or loses Temporal leaves the capture running; the next one attaches to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from time import monotonic
+
+from sqlalchemy.exc import SQLAlchemyError
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError
+
+from activities.timeline_rows import progress_row, save_timeline
+from streamvault.contracts import (
+    CaptureEnd,
+    ChannelUpdate,
+    Claim,
+    NudgeInput,
+    Recorded,
+    RecordInput,
+    Sealed,
+    SealInput,
+    Step,
+    StepState,
+    host_queue,
+    media_queue,
+)
+from streamvault.db import captured, steps
+from streamvault.db.session import Database
+from streamvault.errors import SourceError, StreamVaultError
+from streamvault.hls.capture import Capture, CaptureOrder
+from streamvault.hls.captures import Captures
+from streamvault.playback.sources import Sources
+from streamvault.source import Sighting
+
+log = logging.getLogger(__name__)
+
+# Temporal learns of a stop in a heartbeat's reply, so the beat is also how fast a stop is.
+BEAT_S = 2.0
+# The dashboard follows along; more often would only be more writes.
+SAVE_EVERY_S = 5.0
+# How long a capture goes on without an attempt that watches it: a Temporal restart of 60 s, the
+# reconnect after it and the next attempt fit in.
+ORPHAN_GRACE_S = 180.0
+
+
+@dataclass(frozen=True)
+class Recording:
+    db: Database
+    captures: Captures
+    sources: Sources
+    library: Path
+    host_id: str
+    look_every_s: float
+    """How often title and category are looked at while recording."""
+    saving: set[asyncio.Task[None]] = field(default_factory=set, compare=False)
+
+    @activity.defn
+    async def claim(self, recording_id: str) -> Claim:
+        return Claim(self.host_id, host_queue(self.host_id), media_queue(self.host_id))
+
+    @activity.defn
+    async def record(self, order: RecordInput) -> Recorded:
+        """Watch one capture until it ends, is stopped, or this process shuts down."""
+        info = activity.info()
+        capture = await self.captures.attach(
+            CaptureOrder(
+                recording_id=order.recording_id,
+                source_url=order.source_url,
+                quality=order.quality,
+                directory=self.library / order.directory,
+                end_grace_s=order.end_grace_s,
+                fence=order.session * 1_000_000 + info.attempt,
+            )
+        )
+        token = base64.b64encode(info.task_token).decode()
+        self.captures.remember_attempt(order.recording_id, token)
+        shutdown = asyncio.create_task(activity.wait_for_worker_shutdown())
+        channel = asyncio.create_task(self._follow_channel(order))
+        try:
+            return await self._watch(capture, shutdown)
+        except asyncio.CancelledError:
+            return await self._after_cancel(capture)
+        finally:
+            channel.cancel()
+            shutdown.cancel()
+
+    async def _watch(self, capture: Capture, shutdown: asyncio.Task[None]) -> Recorded:
+        last_save = -SAVE_EVERY_S
+        while True:
+            done, _ = await asyncio.wait(
+                {capture.task, shutdown}, timeout=BEAT_S, return_when=asyncio.FIRST_COMPLETED
+            )
+            activity.heartbeat(asdict(capture.progress()))
+            if capture.task in done:
+                return _outcome(capture)
+            if shutdown in done:
+                await capture.drain()
+                return Recorded(CaptureEnd.DRAINED, reason="the recorder shuts down")
+            if monotonic() - last_save >= SAVE_EVERY_S and not self.saving:
+                last_save = monotonic()
+                self._save_aside(capture)
+
+    async def _after_cancel(self, capture: Capture) -> Recorded:
+        """A stop is answered with a result; anything else leaves the capture to its successor."""
+        details = activity.cancellation_details()
+        if details and details.cancel_requested and not details.not_found:
+            capture.stop()
+            await asyncio.wait({capture.task})
+            return _outcome(capture)
+        self.captures.detach(capture.order.recording_id, ORPHAN_GRACE_S)
+        raise asyncio.CancelledError
+
+    def _save_aside(self, capture: Capture) -> None:
+        """Progress goes to the database beside the loop, so that a slow one delays no heartbeat."""
+        task = asyncio.create_task(self._save(capture, activity.info().attempt))
+        self.saving.add(task)
+        task.add_done_callback(self.saving.discard)
+
+    async def _save(self, capture: Capture, attempt: int) -> None:
+        recording_id = capture.order.recording_id
+        try:
+            async with self.db.begin() as session:
+                await captured.save_progress(session, recording_id, progress_row(capture))
+                await save_timeline(session, recording_id, capture.timeline)
+                await steps.set_step(
+                    session, recording_id, Step.RECORD, StepState.RUNNING, attempt=attempt
+                )
+        except (StreamVaultError, SQLAlchemyError) as error:
+            # The journal holds it all; the rows catch up at the next save.
+            log.warning("progress not saved", extra={"recording_id": recording_id, "why": error})
+
+    async def _follow_channel(self, order: RecordInput) -> None:
+        """Tell the workflow when title or category changed, without any Twitch account."""
+        client = activity.client()
+        workflow_id = activity.info().workflow_id or ""
+        told: Sighting | None = None
+        while True:
+            await asyncio.sleep(self.look_every_s)
+            try:
+                seen = await self.sources.look(order.source_url)
+            except SourceError:
+                continue
+            if told is None or (seen.title, seen.category) != (told.title, told.category):
+                told = seen if await _tell(client, workflow_id, seen) else told
+
+    @activity.defn
+    async def nudge(self, order: NudgeInput) -> None:
+        capture = self.captures.get(order.recording_id)
+        if capture is None:
+            raise ApplicationError("no capture of this recording runs here")
+        if order.word == "restart":
+            capture.restart(order.reason)
+        else:
+            capture.note_offline(order.reason)
+
+    @activity.defn
+    async def seal(self, order: SealInput) -> Sealed:
+        """Write the end into the journal and the whole account into the database; repeatable."""
+        timeline = await self.captures.seal(
+            order.recording_id, self.library / order.directory, order.reason
+        )
+        totals = timeline.totals
+        async with self.db.begin() as session:
+            await save_timeline(session, order.recording_id, timeline)
+            await steps.set_step(
+                session,
+                order.recording_id,
+                Step.RECORD,
+                StepState.DONE if totals.segments_stored else StepState.FAILED,
+            )
+        return Sealed(
+            segments=totals.segments_stored,
+            size_bytes=timeline.size_bytes,
+            duration_s=timeline.duration_s,
+            gaps=len(timeline.gaps),
+        )
+
+
+async def _tell(client: Client, workflow_id: str, seen: Sighting) -> bool:
+    handle = client.get_workflow_handle(workflow_id)
+    try:
+        await handle.signal("channel_updated", ChannelUpdate(seen.title, seen.category))
+    except RPCError:
+        return False
+    return True
+
+
+def _outcome(capture: Capture) -> Recorded:
+    """What the capture came to; raises what ended it."""
+    result = capture.task.result()
+    return Recorded(
+        end=result.end,
+        reason=result.reason,
+        segments=result.segments,
+        size_bytes=result.size_bytes,
+    )

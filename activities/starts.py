@@ -1,0 +1,196 @@
+"""The one door to a recording: webhook, poll, command line and a person's click all pass it."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+
+from sqlalchemy.ext.asyncio import AsyncSession
+from temporalio.client import Client, WorkflowFailureError
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.service import RPCError
+
+from streamvault.contracts import (
+    CONTROL_QUEUE,
+    PROCESSING_STEPS,
+    Probed,
+    ProbeInput,
+    ProcessInput,
+    RecordStreamInput,
+    Status,
+    media_queue,
+    processing_workflow_id,
+    stream_workflow_id,
+)
+from streamvault.db import recordings
+from streamvault.db.models import Recording
+from streamvault.db.session import Database
+from streamvault.errors import Conflict, DependencyUnavailable, StreamVaultError, error_named
+
+# Workflows import activities, so their classes cannot be imported here.
+RECORD_STREAM = "RecordStream"
+PROCESS_RECORDING = "ProcessRecording"
+PROBE_SOURCE = "ProbeSource"
+
+BY_PEOPLE = frozenset({"person", "cli"})
+PROBE_TIMEOUT = timedelta(seconds=45)  # somebody waits for the answer
+
+
+async def start_recording(
+    client: Client,
+    db: Database,
+    *,
+    url: str,
+    quality: str = "best",
+    started_by: str = "person",
+    streamer_id: str | None = None,
+) -> tuple[str, bool]:
+    """The id of the recording of what is live at `url` now, and whether this call began it.
+
+    Raises InvalidInput, SourceError (nothing is live there), Conflict (a person stopped it and the
+    caller is an automatic source; or its file is just being finished), DependencyUnavailable."""
+    seen = await probe(client, url)
+    async with db.begin() as session:
+        new = await _describe(session, seen, url, quality, started_by, streamer_id)
+        recording, created = await recordings.open_recording(session, new)
+    # Also for a recording that was open already: its start may have been lost between the commit
+    # and this call, and a start that is no news costs nothing.
+    await _start_workflow(client, recording)
+    if not created and recording.status == Status.PROCESSING:
+        await _record_again(client, recording)
+    return str(recording.id), created
+
+
+async def probe(client: Client, url: str) -> Probed:
+    """What a worker sees at an address. Raises the SourceError that the worker met."""
+    name = hashlib.sha256(url.encode()).hexdigest()[:16]
+    try:
+        seen: Probed = await client.execute_workflow(
+            PROBE_SOURCE,
+            ProbeInput(url),
+            id=f"probe-{name}",
+            task_queue=CONTROL_QUEUE,
+            execution_timeout=PROBE_TIMEOUT,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            result_type=Probed,
+        )
+        return seen
+    except WorkflowFailureError as error:
+        raise _as_ours(error) from None
+    except RPCError as error:
+        raise _temporal_away(error) from None
+
+
+async def start_processing(
+    client: Client, recording: Recording, host_id: str, steps: list[str] | None = None
+) -> None:
+    """Run steps of a finished recording (again); all of them by default.
+
+    Raises Conflict while its pipeline runs, DependencyUnavailable."""
+    handle_id = processing_workflow_id(str(recording.id))
+    try:
+        await client.start_workflow(
+            PROCESS_RECORDING,
+            ProcessInput(
+                recording_id=str(recording.id),
+                queue=media_queue(host_id),
+                streamer=recording.streamer_name,
+                title=recording.title,
+                steps=steps or [str(step) for step in PROCESSING_STEPS],
+                again=True,
+            ),
+            id=handle_id,
+            task_queue=CONTROL_QUEUE,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            static_summary=_summary(recording),
+        )
+    except WorkflowAlreadyStartedError:
+        raise Conflict(
+            "this recording is being processed already", hint=f"see the pipeline {handle_id}"
+        ) from None
+    except RPCError as error:
+        raise _temporal_away(error) from None
+
+
+async def _describe(
+    session: AsyncSession,
+    seen: Probed,
+    url: str,
+    quality: str,
+    started_by: str,
+    streamer_id: str | None,
+) -> recordings.NewRecording:
+    key = f"{seen.platform}:{seen.stream_id}" if seen.stream_id else f"url:{url}"
+    before = await recordings.latest_of_source(session, key)
+    if before and before.reason == "stopped" and started_by not in BY_PEOPLE:
+        raise Conflict("a person stopped this stream", hint="start it by hand to record it again")
+    return recordings.NewRecording(
+        source_key=key,
+        source_url=url,
+        quality=quality,
+        started_by=started_by,
+        platform=seen.platform,
+        streamer_id=streamer_id,
+        streamer_login=seen.login or None,
+        streamer_name=seen.name,
+        title=seen.title,
+        category=seen.category,
+        workflow_id=stream_workflow_id(seen.platform, seen.stream_id) if seen.stream_id else "",
+        continues_id=before.id if before and seen.stream_id else None,
+    )
+
+
+async def _start_workflow(client: Client, recording: Recording) -> None:
+    try:
+        await client.start_workflow(
+            RECORD_STREAM,
+            RecordStreamInput(
+                recording_id=str(recording.id),
+                source_url=recording.source_url,
+                quality=recording.quality,
+                started_by=recording.started_by,
+            ),
+            id=recording.workflow_id,
+            task_queue=CONTROL_QUEUE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            static_summary=_summary(recording),
+            static_details=f"{recording.source_url}\n\nrecording `{recording.id}`",
+        )
+    except RPCError as error:
+        raise _temporal_away(error) from None
+
+
+async def _record_again(client: Client, recording: Recording) -> None:
+    """The stream is live while its earlier part is being processed: go on in the same recording."""
+    if recording.path:
+        raise Conflict(
+            "the file of this stream's recording is just being finished",
+            hint="try again in a moment; it then becomes a recording that continues this one",
+        )
+    try:
+        handle = client.get_workflow_handle(recording.workflow_id)
+        await handle.signal("restart", "seen live again")
+    except RPCError as error:
+        raise _temporal_away(error) from None
+
+
+def _summary(recording: Recording) -> str:
+    return f"{recording.streamer_name}: {recording.title}"[:200]
+
+
+def _as_ours(error: WorkflowFailureError) -> StreamVaultError:
+    """The worker's error, out of the wrapping that Temporal put around it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ApplicationError) and cause.type:
+            return error_named(cause.type)(cause.message)
+        cause = cause.__cause__
+    return DependencyUnavailable(
+        "no worker looked at this address in time", hint="is the worker running?"
+    )
+
+
+def _temporal_away(error: RPCError) -> DependencyUnavailable:
+    return DependencyUnavailable(f"Temporal cannot be reached: {error.status.name.lower()}")

@@ -1,0 +1,91 @@
+"""Looking at a source: is it live, who is it, what is on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from temporalio import activity
+
+from activities.progress import step_of
+from streamvault.contracts import Detected, DetectInput, Probed, ProbeInput, Step
+from streamvault.db import recordings, streams
+from streamvault.db.models import Recording
+from streamvault.db.session import Database
+from streamvault.errors import SourceUnavailable
+from streamvault.media import naming
+from streamvault.playback.sources import Sources
+from streamvault.source import Sighting
+
+
+@dataclass(frozen=True)
+class Streams:
+    db: Database
+    sources: Sources
+    end_grace_s: float
+
+    @activity.defn
+    async def probe(self, order: ProbeInput) -> Probed:
+        seen = await self.sources.look(order.url)
+        return Probed(
+            platform=seen.platform,
+            login=seen.login,
+            name=seen.name,
+            stream_id=seen.stream_id or "",
+            title=seen.title,
+            category=seen.category,
+            platform_user_id=seen.platform_user_id or "",
+        )
+
+    @activity.defn
+    async def detect(self, order: DetectInput) -> Detected:
+        """Confirm that the source is live and give the recording its names and its folder."""
+        async with step_of(self.db, order.recording_id, Step.DETECT):
+            async with self.db.begin() as session:
+                recording = await recordings.get_recording(session, order.recording_id)
+            seen = await self._look(order.source_url, recording)
+            directory = str(
+                naming.work_directory(seen.name, recording.started_at, order.recording_id)
+            )
+            async with self.db.begin() as session:
+                await recordings.note_detected(
+                    session,
+                    order.recording_id,
+                    recordings.Detection(
+                        streamer_name=seen.name,
+                        platform=seen.platform,
+                        streamer_login=seen.login,
+                        platform_user_id=seen.platform_user_id,
+                        platform_stream_id=seen.stream_id,
+                        title=seen.title,
+                        category=seen.category,
+                        directory=recording.directory or directory,
+                    ),
+                )
+                await streams.add_channel_event(
+                    session, order.recording_id, datetime.now(UTC), seen.title, seen.category
+                )
+            return Detected(
+                streamer=seen.name,
+                title=seen.title,
+                category=seen.category,
+                directory=recording.directory or directory,
+                end_grace_s=self.end_grace_s,
+            )
+
+    async def _look(self, url: str, known: Recording) -> Sighting:
+        """What the source says, or what the start already knew while it cannot be reached: a
+        recording must not wait for a title."""
+        try:
+            return await self.sources.look(url)
+        except SourceUnavailable:
+            if not known.streamer_name:
+                raise
+            activity.logger.warning("source did not answer; going on with what is known")
+            return Sighting(
+                platform=known.platform,
+                login=known.streamer_login or "",
+                name=known.streamer_name,
+                title=known.title,
+                category=known.category,
+            )

@@ -1,0 +1,258 @@
+"""Composition root of the workers: settings, clients, task queues, graceful shutdown.
+
+A process takes one or more roles: `control` (workflows, catalog, notifications), `recorder`
+(captures; best in a process of its own) and `processor` (ffmpeg work).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import os
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from temporalio.client import Client
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError
+from temporalio.worker import Worker
+
+from activities.catalog import Catalog
+from activities.engine import connect_temporal
+from activities.media import Media
+from activities.notify import Notify
+from activities.recording import BEAT_S, Recording
+from activities.streams import Streams
+from activities.translate import TranslateErrors
+from streamvault.contracts import CONTROL_QUEUE, RECORD_QUEUE, host_queue, media_queue
+from streamvault.db.session import Database
+from streamvault.errors import DependencyUnavailable
+from streamvault.hls.captures import Captures
+from streamvault.hls.fetch import Fetcher
+from streamvault.logs import configure_logs
+from streamvault.media.ffmpeg import find_ffmpeg, self_test
+from streamvault.notify.targets import Targets
+from streamvault.playback.sources import Sources
+from streamvault.settings import Settings, stable_host_id
+from workflows.deliver_notification import DeliverNotification
+from workflows.probe_source import ProbeSource
+from workflows.process_recording import ProcessRecording
+from workflows.record_stream import RecordStream
+
+log = logging.getLogger(__name__)
+
+ROLES = frozenset({"control", "recorder", "processor"})
+WORKFLOWS = [RecordStream, ProcessRecording, ProbeSource, DeliverNotification]
+# A capture closes its part within a second or two; the rest is room for a slow disk.
+DRAIN_TIME = timedelta(seconds=20)
+CONNECT_PAUSE_S = 1.0
+# Media steps wait inside for the one remux at a time; small ones need not wait behind it.
+MEDIA_SLOTS = 4
+CONTROL_SLOTS = 100
+RECORDER_SLOTS = 200
+
+
+def main(settings: Settings, roles: frozenset[str]) -> int:
+    """Run the roles until SIGTERM or SIGINT; the exit code."""
+    configure_logs(settings.log_level, settings.log_format)
+    uvloop.run(_run(settings, roles))
+    return 0
+
+
+async def _run(settings: Settings, roles: frozenset[str]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        workers = await _build(settings, roles, stack, stop)
+        for worker in workers:
+            await stack.enter_async_context(worker)
+        with _ready_file(settings.data_dir, roles):
+            await stop.wait()
+
+
+class _Parts:
+    """What the roles share: one database pool and one way to look at sources."""
+
+    def __init__(self, settings: Settings) -> None:
+        assert settings.database_url is not None
+        self.settings = settings
+        self.host_id = stable_host_id(settings)
+        self.db = Database(
+            settings.database_url.get_secret_value(),
+            pool_size=settings.db_pool_size or 5,
+            max_overflow=settings.db_max_overflow or 10,
+        )
+        self.sources = Sources(proxy_url=settings.proxy_url, ca_bundle=settings.ca_bundle)
+
+
+async def _build(
+    settings: Settings, roles: frozenset[str], stack: AsyncExitStack, stop: asyncio.Event
+) -> list[Worker]:
+    parts = _Parts(settings)
+    stack.push_async_callback(parts.db.close)
+    captures = await _resume_captures(parts, stack) if "recorder" in roles else None
+    client = await _connect(settings, stop)
+    workers: list[Worker] = []
+    if captures is not None:
+        await _release_stale_attempts(client, captures)
+        workers += _recorder(client, parts, captures)
+    if "control" in roles:
+        workers.append(_control(client, parts))
+    if "processor" in roles:
+        workers.append(await _processor(client, parts))
+    return workers
+
+
+# ---- roles
+
+
+def _control(client: Client, parts: _Parts) -> Worker:
+    settings = parts.settings
+    streams = Streams(parts.db, parts.sources, settings.end_grace_s)
+    catalog = Catalog(parts.db)
+    notify = Notify(parts.db, Targets(settings.notify_urls))
+    return _worker(
+        client,
+        CONTROL_QUEUE,
+        [
+            streams.probe,
+            streams.detect,
+            catalog.set_status,
+            catalog.set_step,
+            catalog.note_channel,
+            catalog.can_resume,
+            notify.announce,
+            notify.deliver,
+        ],
+        workflows=WORKFLOWS,
+        slots=CONTROL_SLOTS,
+    )
+
+
+def _recorder(client: Client, parts: _Parts, captures: Captures) -> list[Worker]:
+    recording = Recording(
+        db=parts.db,
+        captures=captures,
+        sources=parts.sources,
+        library=parts.settings.library,
+        host_id=parts.host_id,
+        look_every_s=parts.settings.poll_interval_s,
+    )
+    return [
+        _worker(client, RECORD_QUEUE, [recording.claim], slots=RECORDER_SLOTS),
+        _worker(
+            client,
+            host_queue(parts.host_id),
+            [recording.record, recording.nudge, recording.seal],
+            slots=RECORDER_SLOTS,
+        ),
+    ]
+
+
+async def _processor(client: Client, parts: _Parts) -> Worker:
+    ffmpeg = find_ffmpeg(parts.settings.ffmpeg)
+    await self_test(ffmpeg)
+    media = Media(parts.db, parts.settings.library, ffmpeg)
+    return _worker(
+        client,
+        media_queue(parts.host_id),
+        [media.remux, media.thumbnails, media.chapters, media.sidecars],
+        slots=MEDIA_SLOTS,
+    )
+
+
+def _worker(
+    client: Client,
+    queue: str,
+    activities: list[Callable[..., Any]],
+    *,
+    slots: int,
+    workflows: Sequence[type] = (),
+) -> Worker:
+    return Worker(
+        client,
+        task_queue=queue,
+        workflows=workflows,
+        activities=activities,
+        interceptors=[TranslateErrors()],
+        max_concurrent_activities=slots,
+        graceful_shutdown_timeout=DRAIN_TIME,
+        # A stop is learnt in a heartbeat's reply, and heartbeats are throttled to this.
+        max_heartbeat_throttle_interval=timedelta(seconds=BEAT_S),
+        default_heartbeat_throttle_interval=timedelta(seconds=BEAT_S),
+    )
+
+
+# ---- captures
+
+
+async def _resume_captures(parts: _Parts, stack: AsyncExitStack) -> Captures:
+    """Go on with every unfinished capture, before anything that could make it wait."""
+    settings = parts.settings
+    fetcher = Fetcher(ca_bundle=settings.ca_bundle)
+    stack.push_async_callback(fetcher.aclose)
+    captures = Captures(
+        state_dir=settings.data_dir / "captures",
+        resolve=parts.sources.resolve,
+        open_reader=parts.sources.open_reader,
+        fetcher=fetcher,
+    )
+    stack.push_async_callback(captures.drain_all)
+    for capture in await captures.resume_all():
+        log.info("capture resumed", extra={"recording_id": capture.order.recording_id})
+    return captures
+
+
+async def _release_stale_attempts(client: Client, captures: Captures) -> None:
+    """Fail the attempts that died with the process before this one, so that Temporal sends their
+    successors at once and not after a heartbeat time-out."""
+    for recording_id, token in captures.stale_attempts().items():
+        handle = client.get_async_activity_handle(task_token=base64.b64decode(token))
+        try:
+            await handle.fail(ApplicationError("the recorder process restarted"))
+        except RPCError as error:
+            # Timed out already, or the workflow is gone.
+            log.info(
+                "stale attempt was gone",
+                extra={"recording_id": recording_id, "why": error.status.name},
+            )
+
+
+# ---- Temporal and readiness
+
+
+async def _connect(settings: Settings, stop: asyncio.Event) -> Client:
+    """Wait for Temporal for as long as it takes: captures run meanwhile."""
+    while True:
+        try:
+            return await connect_temporal(settings)
+        except DependencyUnavailable as error:
+            log.warning("waiting for Temporal", extra={"why": error.one_line})
+        try:
+            await asyncio.wait_for(stop.wait(), CONNECT_PAUSE_S)
+        except TimeoutError:
+            continue
+        raise SystemExit(0)
+
+
+class _ready_file:
+    """`DATA_DIR/run/worker-<roles>.ready` holds our pid while we poll; the supervisor looks."""
+
+    def __init__(self, data_dir: Path, roles: frozenset[str]) -> None:
+        self.path = data_dir / "run" / f"worker-{'-'.join(sorted(roles))}.ready"
+
+    def __enter__(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(f"{os.getpid()}\n")
+        log.info("worker ready", extra={"ready_file": self.path.name})
+
+    def __exit__(self, *_: object) -> None:
+        self.path.unlink(missing_ok=True)

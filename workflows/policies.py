@@ -1,0 +1,21 @@
+"""Search attributes and retry policies shared by the workflows, each with its reason."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio.common import RetryPolicy, SearchAttributeKey
+
+SV_STREAMER = SearchAttributeKey.for_keyword("SvStreamer")
+SV_STAGE = SearchAttributeKey.for_keyword("SvStage")
+SV_HOST = SearchAttributeKey.for_keyword("SvHost")
+SV_NEEDS_ATTENTION = SearchAttributeKey.for_bool("SvNeedsAttention")
+
+# The catalog is one short transaction. It must happen, however long the database is away: a
+# pipeline never fails because PostgreSQL was restarted.
+CATALOG_TIMEOUT = timedelta(seconds=30)
+CATALOG_RETRY = RetryPolicy(
+    initial_interval=timedelta(seconds=1),
+    backoff_coefficient=2,
+    maximum_interval=timedelta(seconds=15),
+)

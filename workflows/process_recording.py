@@ -1,0 +1,340 @@
+"""ProcessRecording: from the parts of one recording to the announced file.
+
+Each step is idempotent: run again, a finished one returns at once. A step that used up its attempts
+parks: it says so in the search attributes and in plain words, and waits for `retry`, `skip` or
+`give_up`. Only remux blocks; the other steps park on the side while the pipeline goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, ApplicationError, CancelledError
+
+with workflow.unsafe.imports_passed_through():
+    from activities.catalog import Catalog
+    from activities.media import Media
+    from activities.notify import Notify
+    from streamvault.contracts import (
+        CONTROL_QUEUE,
+        PipelineStatus,
+        Processed,
+        ProcessInput,
+        Status,
+        StatusChange,
+        Step,
+        StepChange,
+        StepDone,
+        StepInput,
+        StepState,
+    )
+    from workflows.policies import (
+        CATALOG_RETRY,
+        CATALOG_TIMEOUT,
+        SV_NEEDS_ATTENTION,
+        SV_STAGE,
+        SV_STREAMER,
+    )
+
+# A 48 h stream on a slow disk is copied in under 6 h.
+MEDIA_TIMEOUT = timedelta(hours=6)
+# Progress comes every few seconds; a hung ffmpeg is killed by the activity itself after 120 s.
+MEDIA_HEARTBEAT = timedelta(seconds=120)
+# Three tries cover a worker restart and a passing I/O error; what fails then needs a person.
+MEDIA_RETRY = RetryPolicy(
+    initial_interval=timedelta(seconds=5),
+    backoff_coefficient=4,
+    maximum_interval=timedelta(minutes=5),
+    maximum_attempts=3,
+)
+# Chapters and sidecars write small files.
+SMALL_TIMEOUT = timedelta(minutes=2)
+SMALL_RETRY = RetryPolicy(
+    initial_interval=timedelta(seconds=2),
+    maximum_interval=timedelta(minutes=1),
+    maximum_attempts=5,
+)
+# A weekend away; after it the pipeline fails, and the Failed list is the dead-letter list.
+PARKED_FOR = timedelta(hours=72)
+
+
+@workflow.defn
+class ProcessRecording:
+    def __init__(self) -> None:
+        self._order: ProcessInput
+        self._stage = ""
+        self._detail = "waiting to begin"
+        self._parked: dict[str, str] = {}
+        self._decisions: dict[str, str] = {}
+        self._skipped: list[str] = []
+
+    @workflow.run
+    async def run(self, order: ProcessInput) -> Processed:
+        self._order = order
+        try:
+            for step in order.steps:
+                await self._take(Step(step))
+            await self._conclude()
+            await self._settle_parked()
+        except (ActivityError, asyncio.CancelledError, CancelledError) as error:
+            if not _is_cancelled(error):
+                raise
+            self._show("cancelled", "cancelled: the stream goes on, or somebody cancelled it")
+            raise
+        self._show("done", self._detail)
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        return Processed(order.recording_id, skipped=self._skipped)
+
+    # ---- one step
+
+    async def _take(self, step: Step) -> None:
+        """Run one step; a blocking one that fails waits here for a person's decision."""
+        error = await self._attempt(step)
+        if not error:
+            return
+        await self._park(step, error)
+        if step is Step.REMUX:
+            await self._decide(step)
+
+    async def _decide(self, step: Step) -> None:
+        """Wait for retry, skip or give_up of a parked step until it is settled."""
+        while True:
+            decision = await self._decision(step)
+            if decision == "skip":
+                await self._leave_out(step)
+                return
+            if decision != "retry":
+                await self._give_up(step, decision)
+            await self._unpark(step)
+            error = await self._attempt(step)
+            if not error:
+                return
+            await self._park(step, error)
+
+    async def _settle_parked(self) -> None:
+        """The steps that parked on the side, one after the other in their order."""
+        while self._parked:
+            await self._wait_for_any_decision()
+            for step in [s for s in self._parked if s in self._decisions]:
+                await self._decide(Step(step))
+                await self._conclude()
+
+    async def _attempt(self, step: Step) -> str:
+        """The error text of the last attempt, empty when the step is done."""
+        self._show(step, f"{step} is running")
+        try:
+            done = await self._execute(step)
+        except ActivityError as error:
+            if _is_cancelled(error):
+                raise
+            return _plain(error)
+        self._detail = f"{step}: {done.note}" if done.note else f"{step} is done"
+        return ""
+
+    async def _execute(self, step: Step) -> StepDone:
+        order = StepInput(self._order.recording_id, again=self._order.again)
+        if step is Step.REMUX:
+            return await workflow.execute_activity_method(
+                Media.remux,
+                order,
+                task_queue=self._order.queue,
+                start_to_close_timeout=MEDIA_TIMEOUT,
+                heartbeat_timeout=MEDIA_HEARTBEAT,
+                retry_policy=MEDIA_RETRY,
+                cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+                summary="parts to one verified file",
+            )
+        if step is Step.THUMBNAILS:
+            return await workflow.execute_activity_method(
+                Media.thumbnails,
+                order,
+                task_queue=self._order.queue,
+                start_to_close_timeout=MEDIA_TIMEOUT,
+                heartbeat_timeout=MEDIA_HEARTBEAT,
+                retry_policy=MEDIA_RETRY,
+                summary="poster and storyboard",
+            )
+        if step is Step.CHAPTERS:
+            return await workflow.execute_activity_method(
+                Media.chapters,
+                order,
+                task_queue=self._order.queue,
+                start_to_close_timeout=SMALL_TIMEOUT,
+                retry_policy=SMALL_RETRY,
+                summary="chapters.vtt, and a look at those in the file",
+            )
+        if step is Step.SIDECARS:
+            return await workflow.execute_activity_method(
+                Media.sidecars,
+                order,
+                task_queue=self._order.queue,
+                start_to_close_timeout=SMALL_TIMEOUT,
+                retry_policy=SMALL_RETRY,
+                summary="NFO and report; then the parts may go",
+            )
+        return await workflow.execute_activity_method(
+            Notify.announce,
+            order,
+            task_queue=CONTROL_QUEUE,
+            start_to_close_timeout=SMALL_TIMEOUT,
+            retry_policy=CATALOG_RETRY,
+            summary="one row per target; each is delivered on its own",
+        )
+
+    # ---- parking
+
+    async def _park(self, step: Step, error: str) -> None:
+        self._parked[step] = error
+        self._decisions.pop(step, None)
+        workflow.upsert_search_attributes([SV_NEEDS_ATTENTION.value_set(True)])
+        self._show(
+            f"parked:{step}",
+            f"**{step} needs attention.** {error}\n\nSend the update `retry` to try it again, "
+            "`skip` to leave it out, `give_up` to end here. The recorded parts are kept.",
+        )
+        await self._note_step(step, StepState.PARKED, error)
+        if step is Step.REMUX:
+            await self._set_status(Status.NEEDS_ATTENTION, step, error)
+
+    async def _unpark(self, step: Step) -> None:
+        self._parked.pop(step, None)
+        self._decisions.pop(step, None)
+        workflow.upsert_search_attributes([SV_NEEDS_ATTENTION.value_set(bool(self._parked))])
+        if step is Step.REMUX:
+            await self._set_status(Status.PROCESSING, step)
+
+    async def _leave_out(self, step: Step) -> None:
+        self._skipped.append(step)
+        await self._unpark(step)
+        await self._note_step(step, StepState.SKIPPED)
+
+    async def _give_up(self, step: Step, reason: str) -> None:
+        error = self._parked[step]
+        await self._note_step(step, StepState.FAILED, error)
+        if step is Step.REMUX:
+            await self._set_status(Status.FAILED, step, f"{reason}: {error}")
+        workflow.upsert_search_attributes([SV_NEEDS_ATTENTION.value_set(False)])
+        raise ApplicationError(
+            f"{step} was given up ({reason}): {error}",
+            type=f"StepFailed.{step}",
+            non_retryable=True,
+        )
+
+    async def _decision(self, step: Step) -> str:
+        """`retry`, `skip`, `give up`, or why nobody decided."""
+        try:
+            await workflow.wait_condition(
+                lambda: step in self._decisions,
+                timeout=PARKED_FOR,
+                timeout_summary=f"{step} waits for a person",
+            )
+        except TimeoutError:
+            return "nobody decided within 72 h"
+        return self._decisions[step]
+
+    async def _wait_for_any_decision(self) -> None:
+        try:
+            await workflow.wait_condition(
+                lambda: any(step in self._decisions for step in self._parked),
+                timeout=PARKED_FOR,
+                timeout_summary="parked steps wait for a person",
+            )
+        except TimeoutError:
+            first = next(iter(self._parked))
+            await self._give_up(Step(first), "nobody decided within 72 h")
+
+    @workflow.update(description="Try a parked step again; without a step: what is parked")
+    async def retry(self, step: str = "") -> str:
+        return self._take_decision(step, "retry")
+
+    @retry.validator
+    def _check_retry(self, step: str = "") -> None:
+        self._parked_step(step)
+
+    @workflow.update(description="Leave a parked step out and go on")
+    async def skip(self, step: str = "") -> str:
+        return self._take_decision(step, "skip")
+
+    @skip.validator
+    def _check_skip(self, step: str = "") -> None:
+        self._parked_step(step)
+
+    @workflow.update(description="End the pipeline as Failed; what was recorded is kept")
+    async def give_up(self, step: str = "") -> str:
+        return self._take_decision(step, "given up")
+
+    @give_up.validator
+    def _check_give_up(self, step: str = "") -> None:
+        self._parked_step(step)
+
+    def _take_decision(self, step: str, decision: str) -> str:
+        chosen = self._parked_step(step)
+        self._decisions[chosen] = decision
+        return f"{decision}: {chosen}"
+
+    def _parked_step(self, step: str) -> str:
+        if not self._parked:
+            raise ApplicationError(f"nothing is parked; the pipeline is at: {self._stage}")
+        chosen = step or next(iter(self._parked))
+        if chosen not in self._parked:
+            parked = ", ".join(self._parked)
+            raise ApplicationError(f"{step} is not parked; parked: {parked}")
+        return chosen
+
+    # ---- what others see
+
+    @workflow.query(description="Where the pipeline stands")
+    def status(self) -> PipelineStatus:
+        return PipelineStatus(
+            stage=self._stage,
+            detail=self._detail,
+            parked=list(self._parked),
+            error=next(iter(self._parked.values()), ""),
+        )
+
+    def _show(self, stage: str, detail: str) -> None:
+        self._stage = stage
+        self._detail = detail
+        workflow.set_current_details(detail)
+        workflow.upsert_search_attributes(
+            [SV_STAGE.value_set(stage), SV_STREAMER.value_set(self._order.streamer)]
+        )
+
+    async def _conclude(self) -> None:
+        """The recording is finished for its users, although a step may still be parked."""
+        await self._set_status(Status.COMPLETED, Step.NOTIFY)
+
+    async def _set_status(self, status: Status, step: Step, reason: str = "") -> None:
+        await workflow.execute_activity_method(
+            Catalog.set_status,
+            StatusChange(self._order.recording_id, status, step, reason),
+            task_queue=CONTROL_QUEUE,
+            start_to_close_timeout=CATALOG_TIMEOUT,
+            retry_policy=CATALOG_RETRY,
+            summary=f"status {status}",
+        )
+
+    async def _note_step(self, step: Step, state: StepState, error: str = "") -> None:
+        await workflow.execute_activity_method(
+            Catalog.set_step,
+            StepChange(self._order.recording_id, step, state, error),
+            task_queue=CONTROL_QUEUE,
+            start_to_close_timeout=CATALOG_TIMEOUT,
+            retry_policy=CATALOG_RETRY,
+            summary=f"{step} {state}",
+        )
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    if isinstance(error, ActivityError):
+        return isinstance(error.cause, CancelledError)
+    return isinstance(error, (asyncio.CancelledError, CancelledError))
+
+
+def _plain(error: ActivityError) -> str:
+    """What went wrong in one line, without the engine's wrapping."""
+    cause = error.cause
+    return " ".join((getattr(cause, "message", "") or str(cause) or str(error)).split())

@@ -1,0 +1,438 @@
+"""RecordStream: one live stream, from the news that it is live to the announced file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    ChildWorkflowError,
+    TimeoutError,
+    TimeoutType,
+)
+
+with workflow.unsafe.imports_passed_through():
+    from activities.catalog import Catalog
+    from activities.recording import Recording
+    from activities.streams import Streams
+    from streamvault.contracts import (
+        CONTROL_QUEUE,
+        RECORD_QUEUE,
+        CaptureEnd,
+        ChannelEvent,
+        ChannelUpdate,
+        Claim,
+        Detected,
+        DetectInput,
+        NudgeInput,
+        PipelineStatus,
+        ProcessInput,
+        Recorded,
+        RecordInput,
+        RecordStreamInput,
+        Sealed,
+        SealInput,
+        Status,
+        StatusChange,
+        Step,
+        StepChange,
+        StepState,
+        processing_workflow_id,
+    )
+    from workflows.policies import (
+        CATALOG_RETRY,
+        CATALOG_TIMEOUT,
+        SV_HOST,
+        SV_NEEDS_ATTENTION,
+        SV_STAGE,
+        SV_STREAMER,
+    )
+    from workflows.process_recording import ProcessRecording
+
+# One look at the source: a few requests of at most 10 s.
+DETECT_TIMEOUT = timedelta(seconds=60)
+# A source that cannot be reached is asked for two minutes; the capture then goes on trying itself.
+DETECT_RETRY = RetryPolicy(
+    initial_interval=timedelta(seconds=1),
+    backoff_coefficient=2,
+    maximum_interval=timedelta(seconds=15),
+    maximum_attempts=12,
+)
+# A claim is one answer in memory; one lost to an exiting worker must not cost more than this.
+CLAIM_TIMEOUT = timedelta(seconds=3)
+CLAIM_RETRY = RetryPolicy(
+    initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=5)
+)
+# Twitch ends a stream after 48 h.
+RECORD_TIMEOUT = timedelta(hours=50)
+# Outlives a Temporal restart of 60 s and the reconnect after it, since no other host could take
+# over anyway; the recorder itself fails a stale attempt as soon as it is back.
+RECORD_HEARTBEAT = timedelta(seconds=120)
+# A recorder process that is being replaced answers within seconds; a dead host never does.
+RECORD_SCHEDULE_TO_START = timedelta(seconds=20)
+# The window of a live playlist is about 30 s, so the next attempt must come at once.
+RECORD_RETRY = RetryPolicy(
+    initial_interval=timedelta(seconds=1),
+    backoff_coefficient=1.5,
+    maximum_interval=timedelta(seconds=15),
+    non_retryable_error_types=["StreamOffline", "UnknownSource", "AccessRefused", "InvalidInput"],
+)
+# A word to a running capture is worth nothing later.
+NUDGE_TIMEOUT = timedelta(seconds=20)
+# Sealing closes a file and writes rows; it must happen, whatever the database does.
+SEAL_TIMEOUT = timedelta(minutes=2)
+
+
+@dataclass(frozen=True)
+class StreamDone:
+    recording_id: str
+    outcome: str
+    """A Status: `completed` or `failed`."""
+    reason: str = ""
+
+
+@workflow.defn
+class RecordStream:
+    def __init__(self) -> None:
+        self._order: RecordStreamInput
+        self._detected = Detected(streamer="")
+        self._claim: Claim | None = None
+        self._stage: str = Step.DETECT
+        self._detail = "looking at the source"
+        self._stop_reason: str | None = None
+        self._resume_reason: str | None = None
+        self._decision = ""
+        self._parked_error = ""
+        self._attempt: workflow.ActivityHandle[Recorded] | None = None
+
+    @workflow.run
+    async def run(self, order: RecordStreamInput) -> StreamDone:
+        self._order = order
+        try:
+            self._detected = await self._detect()
+            done = await self._record_and_process()
+        except ActivityError as error:
+            done = await self._fail(_reason(error))
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        if done.outcome == Status.FAILED and done.reason != "stopped":
+            raise ApplicationError(done.reason, type="RecordingFailed", non_retryable=True)
+        return done
+
+    async def _record_and_process(self) -> StreamDone:
+        """Record; process; and record again if somebody resumes a stream that still runs."""
+        while True:
+            recorded = await self._record()
+            sealed = await self._seal(recorded)
+            if not sealed.segments:
+                return await self._end_with_nothing(recorded)
+            if await self._process(sealed) == "done":
+                return StreamDone(self._order.recording_id, Status.COMPLETED)
+            self._stop_reason = None
+
+    # ---- detect
+
+    async def _detect(self) -> Detected:
+        self._show(Step.DETECT, "looking at the source")
+        return await workflow.execute_activity_method(
+            Streams.detect,
+            DetectInput(self._order.recording_id, self._order.source_url),
+            task_queue=CONTROL_QUEUE,
+            start_to_close_timeout=DETECT_TIMEOUT,
+            retry_policy=DETECT_RETRY,
+            summary="is it live, and what is on?",
+        )
+
+    # ---- record
+
+    async def _record(self) -> Recorded:
+        """Sessions of recording until the stream ends or somebody stops it."""
+        session = 0
+        recorded = Recorded(CaptureEnd.STOPPED, reason="stopped")
+        while self._stop_reason is None:
+            claim = self._claim or await self._claim_host()
+            if self._stop_reason is not None:
+                break
+            session += 1
+            recorded = await self._record_session(claim, session)
+            if recorded.end == CaptureEnd.DISK:
+                await self._wait_for_room(recorded.reason)
+            elif recorded.end != CaptureEnd.DRAINED:
+                break
+        return recorded
+
+    async def _claim_host(self) -> Claim:
+        self._show(Step.RECORD, "looking for a recorder with room")
+        self._claim = await workflow.execute_activity_method(
+            Recording.claim,
+            self._order.recording_id,
+            task_queue=RECORD_QUEUE,
+            start_to_close_timeout=CLAIM_TIMEOUT,
+            retry_policy=CLAIM_RETRY,
+            summary="which recorder takes it?",
+        )
+        workflow.upsert_search_attributes([SV_HOST.value_set(self._claim.host_id)])
+        return self._claim
+
+    async def _record_session(self, claim: Claim, session: int) -> Recorded:
+        self._show(Step.RECORD, f"recording on {claim.host_id}, session {session}")
+        self._attempt = workflow.start_activity_method(
+            Recording.record,
+            RecordInput(
+                recording_id=self._order.recording_id,
+                source_url=self._order.source_url,
+                quality=self._order.quality,
+                directory=self._detected.directory,
+                end_grace_s=self._detected.end_grace_s,
+                session=session,
+            ),
+            task_queue=claim.queue,
+            activity_id=f"record-{session}-{workflow.uuid4().hex[:6]}",
+            schedule_to_start_timeout=RECORD_SCHEDULE_TO_START,
+            start_to_close_timeout=RECORD_TIMEOUT,
+            heartbeat_timeout=RECORD_HEARTBEAT,
+            retry_policy=RECORD_RETRY,
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            summary=f"record {self._detected.streamer}",
+        )
+        try:
+            return await self._attempt
+        except ActivityError as error:
+            return self._after_lost_attempt(error)
+        finally:
+            self._attempt = None
+
+    def _after_lost_attempt(self, error: ActivityError) -> Recorded:
+        """A stop never fails the pipeline; a dead recorder's queue is not waited on for ever."""
+        if self._stop_reason is not None:
+            return Recorded(CaptureEnd.STOPPED, reason=self._stop_reason)
+        cause = error.cause
+        if isinstance(cause, TimeoutError) and cause.type == TimeoutType.SCHEDULE_TO_START:
+            self._claim = None
+            return Recorded(CaptureEnd.DRAINED, reason="the recorder does not answer")
+        raise error
+
+    async def _wait_for_room(self, reason: str) -> None:
+        """Park the recording until somebody made room; the stream may well go on."""
+        self._parked_error = reason
+        self._decision = ""
+        workflow.upsert_search_attributes([SV_NEEDS_ATTENTION.value_set(True)])
+        self._show(
+            "parked:record",
+            f"**Recording needs attention.** {reason}\n\nMake room, then send the update `retry`; "
+            "`give_up` keeps what is recorded and processes it.",
+        )
+        await self._note_step(Step.RECORD, StepState.PARKED, reason)
+        await self._set_status(Status.NEEDS_ATTENTION, Step.RECORD, reason)
+        await workflow.wait_condition(
+            lambda: bool(self._decision) or self._stop_reason is not None,
+            timeout_summary="recording waits for a person",
+        )
+        if self._decision in {"give_up", "skip"}:
+            self._stop_reason = "given up"
+        self._parked_error = ""
+        workflow.upsert_search_attributes([SV_NEEDS_ATTENTION.value_set(False)])
+
+    async def _seal(self, recorded: Recorded) -> Sealed:
+        """Close the journal for good and bring the catalog up to date."""
+        claim = self._claim
+        if claim is None:
+            return Sealed(0, 0, 0.0)
+        self._show("sealing", "closing the recording")
+        return await workflow.execute_activity_method(
+            Recording.seal,
+            SealInput(self._order.recording_id, self._detected.directory, recorded.reason),
+            task_queue=claim.queue,
+            start_to_close_timeout=SEAL_TIMEOUT,
+            retry_policy=CATALOG_RETRY,
+            summary="close the journal, write the catalog",
+        )
+
+    # ---- process
+
+    async def _process(self, sealed: Sealed) -> str:
+        """`done`, or `resume` when somebody wants the stream, which still runs, to go on."""
+        assert self._claim is not None
+        self._resume_reason = None
+        minutes = sealed.duration_s / 60
+        self._show("processing", f"{minutes:.1f} min recorded; see the child workflow")
+        await self._set_status(Status.PROCESSING, Step.REMUX)
+        child = await workflow.start_child_workflow(
+            ProcessRecording.run,
+            ProcessInput(
+                recording_id=self._order.recording_id,
+                queue=self._claim.media_queue,
+                streamer=self._detected.streamer,
+                title=self._detected.title,
+            ),
+            id=processing_workflow_id(self._order.recording_id),
+            task_queue=CONTROL_QUEUE,
+            parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+            # Cancelling the parent must not cancel the processing of what is already recorded.
+            cancellation_type=workflow.ChildWorkflowCancellationType.ABANDON,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            static_summary=f"{self._detected.streamer}: {self._detected.title}"[:200],
+        )
+        await workflow.wait_condition(lambda: child.done() or self._resume_reason is not None)
+        if not child.done() and await self._can_resume():
+            await workflow.get_external_workflow_handle(child.id).cancel()
+        try:
+            await child
+        except ChildWorkflowError as error:
+            # The child stands as Failed in the list by itself; a second entry would only confuse.
+            workflow.logger.warning("processing ended badly", extra={"cause": str(error.cause)})
+        if self._resume_reason is not None and await self._can_resume():
+            return "resume"
+        self._show("done", "finished")
+        return "done"
+
+    async def _can_resume(self) -> bool:
+        return await workflow.execute_activity_method(
+            Catalog.can_resume,
+            self._order.recording_id,
+            task_queue=CONTROL_QUEUE,
+            start_to_close_timeout=CATALOG_TIMEOUT,
+            retry_policy=CATALOG_RETRY,
+            summary="are the parts still there?",
+        )
+
+    # ---- ends without a file
+
+    async def _end_with_nothing(self, recorded: Recorded) -> StreamDone:
+        reason = "stopped" if self._stop_reason is not None else recorded.reason
+        return await self._fail(reason or "the stream ended before its first segment")
+
+    async def _fail(self, reason: str) -> StreamDone:
+        self._show("failed", reason)
+        await self._set_status(Status.FAILED, Step.RECORD, reason, ended=True)
+        return StreamDone(self._order.recording_id, Status.FAILED, reason)
+
+    # ---- signals and updates
+
+    @workflow.signal(description="Stop recording and finish the file")
+    def stop(self, reason: str = "stopped") -> None:
+        if self._stage in {"processing", "done", "failed", "sealing"}:
+            self._say(f"stop came while {self._stage}: nothing is being recorded")
+            return
+        self._stop_reason = reason
+        if self._attempt is not None:
+            self._attempt.cancel()
+
+    @workflow.signal(description="Begin a new playback session in the same recording")
+    async def restart(self, reason: str = "restart") -> None:
+        if self._stage == "processing":
+            self._resume_reason = reason
+        elif self._stage == Step.RECORD and self._attempt is not None:
+            await self._nudge("restart", reason)
+        else:
+            self._say(f"restart came while {self._stage}: nothing to restart")
+
+    @workflow.signal(description="A source says that the stream is offline; it will be verified")
+    async def went_offline(self, reason: str = "offline") -> None:
+        if self._stage == Step.RECORD and self._attempt is not None:
+            await self._nudge("offline", reason)
+
+    @workflow.signal(description="Title or category changed")
+    async def channel_updated(self, update: ChannelUpdate) -> None:
+        at = update.at or workflow.now().isoformat()
+        await workflow.execute_activity_method(
+            Catalog.note_channel,
+            ChannelEvent(self._order.recording_id, update.title, update.category, at),
+            task_queue=CONTROL_QUEUE,
+            start_to_close_timeout=CATALOG_TIMEOUT,
+            retry_policy=CATALOG_RETRY,
+            summary=f"{update.category}: {update.title}"[:200],
+        )
+
+    @workflow.update(description="Go on with a parked recording")
+    async def retry(self, step: str = "") -> str:
+        self._decision = "retry"
+        return "retry: record"
+
+    @retry.validator
+    def _check_retry(self, step: str = "") -> None:
+        self._check_parked(step)
+
+    @workflow.update(description="Leave recording as it is and process what is there")
+    async def skip(self, step: str = "") -> str:
+        self._decision = "skip"
+        return "skip: record"
+
+    @skip.validator
+    def _check_skip(self, step: str = "") -> None:
+        self._check_parked(step)
+
+    @workflow.update(description="End a parked recording; what was recorded is processed")
+    async def give_up(self, step: str = "") -> str:
+        self._decision = "give_up"
+        return "give_up: record"
+
+    @give_up.validator
+    def _check_give_up(self, step: str = "") -> None:
+        self._check_parked(step)
+
+    def _check_parked(self, step: str) -> None:
+        if not self._parked_error or step not in {"", Step.RECORD}:
+            where = processing_workflow_id(self._order.recording_id)
+            raise ApplicationError(f"recording is not parked; steps after it are those of {where}")
+
+    # ---- what others see
+
+    @workflow.query(description="Where the stream's pipeline stands")
+    def status(self) -> PipelineStatus:
+        parked = [str(Step.RECORD)] if self._parked_error else []
+        return PipelineStatus(self._stage, self._detail, parked, self._parked_error)
+
+    def _show(self, stage: str, detail: str) -> None:
+        self._stage = stage
+        self._say(detail)
+        workflow.upsert_search_attributes(
+            [SV_STAGE.value_set(stage), SV_STREAMER.value_set(self._detected.streamer)]
+        )
+
+    def _say(self, detail: str) -> None:
+        self._detail = detail
+        workflow.set_current_details(detail)
+
+    async def _nudge(self, word: str, reason: str) -> None:
+        assert self._claim is not None
+        try:
+            await workflow.execute_activity_method(
+                Recording.nudge,
+                NudgeInput(self._order.recording_id, word, reason),
+                task_queue=self._claim.queue,
+                schedule_to_close_timeout=NUDGE_TIMEOUT,
+                summary=f"{word}: {reason}"[:200],
+            )
+        except ActivityError as error:
+            self._say(f"{word} did not reach the recorder: {_reason(error)}")
+
+    async def _set_status(
+        self, status: Status, step: Step, reason: str = "", *, ended: bool = False
+    ) -> None:
+        await workflow.execute_activity_method(
+            Catalog.set_status,
+            StatusChange(self._order.recording_id, status, step, reason, ended),
+            task_queue=CONTROL_QUEUE,
+            start_to_close_timeout=CATALOG_TIMEOUT,
+            retry_policy=CATALOG_RETRY,
+            summary=f"status {status}",
+        )
+
+    async def _note_step(self, step: Step, state: StepState, error: str = "") -> None:
+        await workflow.execute_activity_method(
+            Catalog.set_step,
+            StepChange(self._order.recording_id, step, state, error),
+            task_queue=CONTROL_QUEUE,
+            start_to_close_timeout=CATALOG_TIMEOUT,
+            retry_policy=CATALOG_RETRY,
+            summary=f"{step} {state}",
+        )
+
+
+def _reason(error: ActivityError) -> str:
+    cause = error.cause
+    return " ".join((getattr(cause, "message", "") or str(cause) or str(error)).split())
