@@ -153,6 +153,10 @@ class Ended:
     letter: ClassVar[str] = "z"
     at: Annotated[float, "at"]
     why: Annotated[str, "why"]
+    how: Annotated[str, "how"] = "ended"
+    """A contracts.CaptureEnd: `ended` or `stopped`."""
+    session: Annotated[int, "n"] = 1
+    """Which of the recording's runs this ends; a later run goes on behind it."""
 
 
 Record: TypeAlias = (
@@ -202,7 +206,7 @@ def _keys(kind: type[Record]) -> tuple[tuple[str, str, object], ...]:
 _KEYS = {kind: _keys(kind) for kind in RECORD_TYPES}
 _BY_LETTER = {kind.letter: kind for kind in RECORD_TYPES}
 _to_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
-_from_json = json.JSONDecoder().decode
+_from_json = json.JSONDecoder().raw_decode
 
 
 def encode(record: Record) -> bytes:
@@ -222,7 +226,7 @@ def decode(line: bytes) -> Record | Unknown | None:
     if line[:9] != b"%08x " % crc32(body):
         return None
     try:
-        content = _from_json(body.decode())
+        content, _ = _from_json(body.decode())
         letter = content["t"]
     except (ValueError, KeyError, TypeError):
         return None

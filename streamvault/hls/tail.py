@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,7 +30,7 @@ TARGET_DURATION_S = 10
 """Fixed from the start, as it must never change; groups of 2 s to 4 s segments fit into it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Entry:
     part: str
     offset: int
@@ -167,11 +167,9 @@ class LivePlaylist:
 def _grown(group: _Entry | None, record: SegmentStored, part: str) -> _Entry:
     if group is None:
         return _Entry(part, record.offset, record.length, record.date, record.duration_s)
-    return replace(
-        group,
-        length=group.length + record.length,
-        duration_s=group.duration_s + record.duration_s,
-    )
+    group.length += record.length
+    group.duration_s += record.duration_s
+    return group
 
 
 def _date(epoch_s: float) -> str:
