@@ -131,7 +131,11 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 
 def test_what_is_appended_is_read_back_in_order(tmp_path: Path, journal: Journal) -> None:
-    records = [SessionStarted(1, "https://x.example/?sig=1", AT), segment(0), segment(1)]
+    records: list[Record] = [
+        SessionStarted(1, "https://x.example/?sig=1", AT),
+        segment(0),
+        segment(1),
+    ]
     for record in records:
         journal.append(record)
     read = read_journal(tmp_path / JOURNAL_NAME)

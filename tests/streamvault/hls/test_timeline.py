@@ -97,7 +97,15 @@ def test_a_clock_that_jumps_back_does_not_move_the_media_back() -> None:
 
 
 def test_adjoining_losses_of_one_cause_are_one_gap() -> None:
-    records = [part(1), seg(0), gap(2, 2), gap(4, 2), gap(6, 2, cause="worker"), seg(8), gap(10, 2)]
+    records: list[Record] = [
+        part(1),
+        seg(0),
+        gap(2, 2),
+        gap(4, 2),
+        gap(6, 2, cause="worker"),
+        seg(8),
+        gap(10, 2),
+    ]
     timeline = Timeline(records)
     assert timeline.gaps == (
         GapSpan(2.0, 4.0, "network", T0 + 2),
@@ -187,7 +195,14 @@ def test_without_dates_the_recorders_clock_is_used() -> None:
 
 
 def test_the_report_has_the_keys_of_the_contract() -> None:
-    records = [part(1), seg(0), gap(2, 2), ad(4), Resumed(3, True, 0, 0.5, T0 + 6), seg(6)]
+    records: list[Record] = [
+        part(1),
+        seg(0),
+        gap(2, 2),
+        ad(4),
+        Resumed(3, True, 0, 0.5, T0 + 6),
+        seg(6),
+    ]
     report = json.loads(json.dumps(Timeline(records).as_report()))
     assert report["totals"] == {
         "segments_expected": 3,
@@ -226,7 +241,8 @@ def test_stored_and_missing_fill_the_clock(events: list[str]) -> None:
             number += 1
             records.append(part(number))
             continue
-        records.append({"seg": seg(date), "gap": gap(date, 2), "ad": ad(date)}[event])
+        kinds: dict[str, Record] = {"seg": seg(date), "gap": gap(date, 2), "ad": ad(date)}
+        records.append(kinds[event])
         date += 2
         if event == "seg":
             last_frame = date
@@ -243,7 +259,7 @@ def test_stored_and_missing_fill_the_clock(events: list[str]) -> None:
 @given(_events)
 def test_feeding_one_by_one_is_the_same_as_at_once(events: list[str]) -> None:
     kinds: dict[str, Record] = {"seg": seg(0), "gap": gap(0, 2), "ad": ad(0), "part": part(1)}
-    records = [kinds[e] for e in events]
+    records: list[Record] = [kinds[e] for e in events]
     grown = Timeline()
     for record in records:
         grown.feed(record)
