@@ -10,6 +10,7 @@ import asyncio
 import base64
 import logging
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from time import monotonic
 
@@ -46,8 +47,8 @@ log = logging.getLogger(__name__)
 
 # Temporal learns of a stop in a heartbeat's reply, so the beat is also how fast a stop is.
 BEAT_S = 2.0
-# The dashboard follows along; more often would only be more writes.
-SAVE_EVERY_S = 5.0
+# People follow along; more often would only be more writes.
+SAVE_EVERY_S = 2.0
 # How long a capture goes on without an attempt that watches it: a Temporal restart of 60 s, the
 # reconnect after it and the next attempt fit in.
 ORPHAN_GRACE_S = 180.0
@@ -79,7 +80,9 @@ class Recording:
                 quality=order.quality,
                 directory=self.library / order.directory,
                 end_grace_s=order.end_grace_s,
-                fence=order.session * 1_000_000 + info.attempt,
+                # Times of the server: a later attempt, session or run always has the higher ones.
+                fence=_ms(info.current_attempt_scheduled_time),
+                session=_ms(info.scheduled_time),
             )
         )
         token = base64.b64encode(info.task_token).decode()
@@ -184,6 +187,10 @@ class Recording:
             duration_s=timeline.duration_s,
             gaps=len(timeline.gaps),
         )
+
+
+def _ms(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
 
 
 async def _tell(client: Client, workflow_id: str, seen: Sighting) -> bool:

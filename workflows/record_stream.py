@@ -107,6 +107,7 @@ class RecordStream:
         self._resume_reason: str | None = None
         self._decision = ""
         self._parked_error = ""
+        self._session = 0
         self._attempt: workflow.ActivityHandle[Recorded] | None = None
 
     @workflow.run
@@ -150,14 +151,12 @@ class RecordStream:
 
     async def _record(self) -> Recorded:
         """Sessions of recording until the stream ends or somebody stops it."""
-        session = 0
         recorded = Recorded(CaptureEnd.STOPPED, reason="stopped")
         while self._stop_reason is None:
             claim = self._claim or await self._claim_host()
             if self._stop_reason is not None:
                 break
-            session += 1
-            recorded = await self._record_session(claim, session)
+            recorded = await self._record_session(claim)
             if recorded.end == CaptureEnd.DISK:
                 await self._wait_for_room(recorded.reason)
             elif recorded.end != CaptureEnd.DRAINED:
@@ -177,7 +176,9 @@ class RecordStream:
         workflow.upsert_search_attributes([SV_HOST.value_set(self._claim.host_id)])
         return self._claim
 
-    async def _record_session(self, claim: Claim, session: int) -> Recorded:
+    async def _record_session(self, claim: Claim) -> Recorded:
+        self._session += 1
+        session = self._session
         self._show(Step.RECORD, f"recording on {claim.host_id}, session {session}")
         self._attempt = workflow.start_activity_method(
             Recording.record,
