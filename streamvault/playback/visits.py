@@ -1,0 +1,111 @@
+"""One streamlink session per question: plugins leave cookies and headers behind in a session."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import ssl
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import certifi
+import requests
+from streamlink.exceptions import StreamlinkError
+from streamlink.plugin import Plugin
+from streamlink.session.session import Streamlink
+from streamlink.stream.stream import Stream
+
+from streamvault.errors import SourceUnavailable, UnknownSource
+from streamvault.playback.addresses import host_of
+from streamvault.playback.failures import translate
+
+HTTP_TIMEOUT_S = 10
+OPTIONS = {
+    # REQUESTS_CA_BUNDLE and *_PROXY in the environment would silently win over what is set here.
+    "http-trust-env": False,
+    "http-timeout": HTTP_TIMEOUT_S,
+    # A client-integrity token would start whatever browser is installed.
+    "webbrowser": False,
+}
+
+
+@dataclass
+class Visit:
+    """A plugin at one address. `answers` is every HTTP answer: host and status."""
+
+    session: Streamlink
+    plugin: Plugin
+    platform: str
+    url: str
+    answers: list[tuple[str, int]] = field(default_factory=list)
+
+    @property
+    def host(self) -> str:
+        return host_of(self.url)
+
+    def streams(self) -> Mapping[str, Stream]:
+        """Qualities by name, with the synonyms `best` and `worst`; empty when nothing is live."""
+        try:
+            return self.plugin.streams()
+        except (LookupError, TypeError, AttributeError) as error:
+            # A plugin meets a page that is no longer what its author saw.
+            text = f"streamlink's plugin {self.platform} does not understand {self.host}"
+            raise SourceUnavailable(text, hint=type(error).__name__) from error
+
+    def note(self, response: requests.Response, *_: Any, **__: Any) -> None:
+        self.answers.append((host_of(response.url), response.status_code))
+
+
+class Visits:
+    """Makes sessions that share the loaded plugins, the proxy and the trusted authorities."""
+
+    def __init__(self, proxy_url: str | None, ca_bundle: Path | None) -> None:
+        self._options: dict[str, Any] = dict(OPTIONS)
+        if proxy_url:
+            self._options["http-proxy"] = proxy_url
+        if ca_bundle:
+            self._options["http-ssl-verify"] = str(_with_system(ca_bundle))
+        self._plugins = Streamlink().plugins
+        # Its lines hold addresses with tokens, and what matters comes back as an error.
+        logging.getLogger("streamlink").setLevel(logging.CRITICAL)
+        self._loading = threading.Lock()
+
+    @contextlib.contextmanager
+    def visit(self, url: str, *, keep: bool = False) -> Iterator[Visit]:
+        """A visit that ends with its block, or with its stream if `keep`. Raises SourceError."""
+        visit = self._begin(url)
+        try:
+            yield visit
+        except (StreamlinkError, OSError) as error:
+            is_playlist = visit.platform == "hls"
+            raise translate(error, visit.host, is_playlist=is_playlist) from error
+        finally:
+            if not keep:
+                visit.session.http.close()
+
+    def _begin(self, url: str) -> Visit:
+        session = Streamlink(self._options, plugins_builtin=False)
+        session.plugins = self._plugins
+        with self._loading:
+            # Not session.resolve_url: its cache would keep every session alive.
+            match = session.plugins.match_url(url)
+        if match is None:
+            raise UnknownSource(
+                f"no recorder knows {host_of(url)}",
+                hint="a playlist's address ends in .m3u8 or begins with hls://",
+            )
+        visit = Visit(session, match[1](session, url), match[0], url)
+        session.http.hooks["response"].append(visit.note)
+        return visit
+
+
+def _with_system(extra: Path) -> Path:
+    """A file with the system's authorities and the extra ones; requests takes one file only."""
+    system = ssl.get_default_verify_paths().cafile or certifi.where()
+    with tempfile.NamedTemporaryFile(prefix="authorities-", suffix=".pem", delete=False) as file:
+        file.write(Path(system).read_bytes() + b"\n" + extra.read_bytes())
+    return Path(file.name)
