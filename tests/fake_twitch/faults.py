@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 KINDS = frozenset(
     {
@@ -133,10 +134,11 @@ class ConnectionCut(Exception):
 
 
 class ResetResponse(Response):
-    """No answer at all."""
+    """No answer at all: the connection is reset."""
 
-    async def __call__(self, *_: object) -> None:
-        raise ConnectionCut
+    async def __call__(self, _: Scope, receive: Receive, __: Send) -> None:
+        # ASGI knows no way to say this; in uvicorn `receive` is a method of what has the transport.
+        receive.__self__.transport.abort()  # type: ignore[attr-defined]
 
 
 def _promise(pieces: AsyncIterator[bytes], usual: Response) -> StreamingResponse:

@@ -3,7 +3,7 @@
 A pool is 64 s of `testsrc2` and a sine tone, cut at each second's keyframe into units. The number
 of each frame is burned into the top row as 16 black or white blocks, lowest bit left, so that a
 lost or doubled frame can be seen in the pixels (`frames.py` reads them). A stream longer than the
-pool starts over at unit 0: the burned numbers start over too, while PTS, DTS, PCR and the continuity
+pool starts over at unit 0: the burned numbers start over too, while PTS, DTS, PCR and continuity
 counters go on (64 s is a whole number of AAC frames and of sine cycles, so nothing jumps). A null
 packet at the end of each segment names it, so no two served segments are the same bytes.
 """
