@@ -114,7 +114,7 @@ def differences(asked: Sequence[Chapter], found: Sequence[EmbeddedChapter]) -> l
         f"chapter {number}: asked for {a.label!r} at {a.start_s:.3f} s, found {f.title!r} at "
         f"{f.start_s:.3f} s"
         for number, (a, f) in enumerate(zip(asked, found, strict=True), start=1)
-        if a.label != f.title or abs(a.start_s - f.start_s) > 0.0015
+        if a.label != f.title.rstrip() or abs(a.start_s - f.start_s) > 0.0015
     ]
 
 
@@ -148,7 +148,10 @@ def _escape(text: str) -> str:
     # The backslash goes first: the ones that the other rules add must stay single.
     for special in ("\\", "=", ";", "#", "\n"):
         text = text.replace(special, f"\\{special}")
-    return text.replace("\r", " ").replace("\0", "")
+    text = text.replace("\r", " ").replace("\0", "")
+    # ffmpeg takes a newline after any backslash for an escaped one, even after an escaped backslash;
+    # the next line, a whole section even, would become part of this value.
+    return f"{text} " if text.endswith("\\") else text
 
 
 def _vtt_text(text: str) -> str:

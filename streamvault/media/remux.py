@@ -174,7 +174,8 @@ class _Job:
         patient = self._order.attempt >= PATIENT_FROM_ATTEMPT
         done, args = await self._pass(files, None if patient else room)
         passes = 2 if patient else 1
-        if done.returncode and _INDEX_TOO_SMALL.search(done.log_tail):
+        # ffmpeg 5 has overwritten the first pictures with its index by then, and exits with 0.
+        if _INDEX_TOO_SMALL.search(done.log_tail):
             done, args = await self._pass(files, None)
             passes = 2
         self._require_success(done)

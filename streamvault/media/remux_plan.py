@@ -15,6 +15,8 @@ from streamvault.media.streamhash import hash_output
 from streamvault.media.verify import SourcePart
 
 MIN_HOLE_S = 0.1  # below this the parts simply follow each other
+# One step in an MP4 is a signed 32-bit number of 1/90000 s, 6.6 hours; beyond, a new file begins.
+MAX_HOLE_S = 6 * 3600.0
 # Actual cost is 13.6 bytes per packet without a cover; too little costs a second pass.
 INDEX_BYTES_PER_PACKET = 20
 INDEX_BYTES_PER_S = 2200
@@ -112,14 +114,18 @@ class OutputPlan:
 
 
 def group_parts(parts: Sequence[ProbedPart], *, keep_holes: bool) -> list[OutputPlan]:
-    """Parts in order, split where codec, picture size or sound change."""
+    """Parts in order, split where codec, picture size or sound change, or hours are missing."""
     groups: list[list[Piece]] = []
     for piece in _place(parts, keep_holes):
-        if groups and _fit(groups[-1][0].part.facts, piece.part.facts):
+        if groups and _follows(groups[-1][0], groups[-1][-1], piece):
             groups[-1].append(piece)
         else:
             groups.append([piece])
     return [OutputPlan(_from_zero(group), group[0].offset_s) for group in groups]
+
+
+def _follows(first: Piece, last: Piece, piece: Piece) -> bool:
+    return last.hole_s <= MAX_HOLE_S and _fit(first.part.facts, piece.part.facts)
 
 
 def _from_zero(group: Sequence[Piece]) -> tuple[Piece, ...]:

@@ -1,0 +1,378 @@
+"""The final file against the parts: packets counted, pictures compared after decoding."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import pytest
+
+from streamvault.errors import MediaError, RemuxFailed, StorageFull, VerificationFailed
+from streamvault.media import remux_plan
+from streamvault.media.chapters import Chapter
+from streamvault.media.ffmpeg import Ffmpeg
+from streamvault.media.probe import probe_output
+from streamvault.media.remux import PartFile, RemuxOrder, RemuxProgress, remux
+from tests.streamvault.media.media_files import (
+    FPS,
+    START,
+    Source,
+    packets,
+    part,
+    pictures,
+    script,
+    times,
+    without_packets,
+)
+
+HOSTILE = "= ; # \\ \n[CHAPTER]\nSTART=0\ntitle=\u202e owned 🎮"
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "library" / "Season 2026" / "who's - S2026E010101 - %d & 🎮.mp4"
+
+
+@pytest.fixture
+def parts_dir(tmp_path: Path) -> Path:
+    """A name that shells, ffconcat and image patterns would each trip over."""
+    path = tmp_path / "it's %d; rm -rf" / ".streamvault"
+    path.mkdir(parents=True)
+    return path
+
+
+def lay(directory: Path, *sources: Path) -> list[Path]:
+    names = [directory / f"part-{n:04}{s.suffix}" for n, s in enumerate(sources, start=1)]
+    for source, name in zip(sources, names, strict=True):
+        shutil.copyfile(source, name)
+    return names
+
+
+async def test_two_seconds_end_as_a_file_with_the_same_pictures(
+    each_ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path
+) -> None:
+    (one,) = lay(parts_dir, source(2))
+    (result,) = await remux(RemuxOrder([part(one)], output), each_ffmpeg)
+    assert pictures(output) == pictures(one)
+    assert len(pictures(output)) == 2 * FPS
+    assert packets(output) == packets(one)
+    assert result.verification.ok
+    assert (result.size_bytes, result.video) == (output.stat().st_size, "h264 160x90")
+
+
+async def test_a_hole_between_parts_stays_so_that_chapters_keep_to_the_clock(
+    each_ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path
+) -> None:
+    first, second = lay(parts_dir, source(2), source(2, picture="smptebars"))
+    order = RemuxOrder([part(first), part(second, START + 17)], output)
+    (result,) = await remux(order, each_ffmpeg)
+    assert pictures(output) == pictures(first) + pictures(second)
+    seen = times(output, "video")
+    gaps = [b - a for a, b in pairwise(seen) if b - a > 1]
+    # The last frame before the hole is shown from 2 - 1/30 s on, the first after it at 17 s.
+    assert gaps == [pytest.approx(15 + 1 / FPS, abs=0.1)]
+    assert result.duration_s == pytest.approx(19, abs=0.1)
+
+
+async def test_a_hole_can_be_closed(
+    ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path
+) -> None:
+    first, second = lay(parts_dir, source(2), source(2, start_s=3600))
+    order = RemuxOrder([part(first), part(second, START + 17)], output, keep_holes=False)
+    await remux(order, ffmpeg)
+    assert times(output, "video")[-1] == pytest.approx(4, abs=0.15)
+
+
+@pytest.mark.parametrize("second_start_s", [0, 3600], ids=["back to zero", "an hour ahead"])
+async def test_timestamps_that_jump_between_parts_leave_no_trace(
+    each_ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path, second_start_s: float
+) -> None:
+    first, second = lay(parts_dir, source(2, start_s=500), source(2, start_s=second_start_s))
+    await remux(RemuxOrder([part(first), part(second, START + 2)], output), each_ffmpeg)
+    assert packets(output) == packets(first, second)
+    assert times(output, "video")[-1] == pytest.approx(4, abs=0.15)
+    assert times(output, "audio")[-1] == pytest.approx(4, abs=0.15)
+
+
+async def test_timestamps_may_wrap_inside_a_part(
+    each_ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path
+) -> None:
+    wrap_s = 2**33 / 90_000  # MPEG-TS counts 33 bits of 1/90000 s
+    (one,) = lay(parts_dir, source(6, start_s=wrap_s - 4))
+    await remux(RemuxOrder([part(one, duration_s=6)], output), each_ffmpeg)
+    assert packets(output) == packets(one)
+    assert times(output, "video")[-1] == pytest.approx(6, abs=0.15)
+
+
+async def test_sound_that_drops_out_comes_back_in_sync(
+    each_ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path
+) -> None:
+    one = without_packets(source(30), parts_dir / "part-0001.ts", "audio", 4, 24)
+    (result,) = await remux(RemuxOrder([part(one, duration_s=30)], output), each_ffmpeg)
+    assert packets(output) == packets(one)
+    heard, seen = times(output, "audio"), times(output, "video")
+    assert max(b - a for a, b in pairwise(heard)) == pytest.approx(20, abs=0.1)
+    assert heard[-1] == pytest.approx(seen[-1], abs=0.1)
+    assert result.verification.ok
+
+
+async def test_sound_that_ends_early_in_the_source_is_no_fault_of_the_file(
+    ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path
+) -> None:
+    one = without_packets(source(8), parts_dir / "part-0001.ts", "audio", 3, 8)
+    (result,) = await remux(RemuxOrder([part(one, duration_s=8)], output), ffmpeg)
+    holes = next(c for c in result.verification.checks if c.name == "holes")
+    assert holes.ok
+    assert "in the parts" in holes.detail
+
+
+async def test_a_segment_lost_inside_a_part_leaves_a_hole(
+    each_ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path
+) -> None:
+    thinner = without_packets(source(8), parts_dir / "v.ts", "video", 4, 6)
+    one = without_packets(thinner, parts_dir / "part-0001.ts", "audio", 4, 6)
+    known = PartFile(one, START, 6.0, size_bytes=one.stat().st_size, gap_s=2.0)
+    await remux(RemuxOrder([known], output), each_ffmpeg)
+    assert packets(output) == packets(one)
+    assert times(output, "video")[-1] == pytest.approx(8, abs=0.15)
+
+
+async def test_a_torn_tail_loses_no_whole_packet(
+    each_ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path
+) -> None:
+    (one,) = lay(parts_dir, source(4))
+    os.truncate(one, one.stat().st_size * 3 // 4 // 188 * 188 + 100)
+    await remux(RemuxOrder([part(one, duration_s=3)], output), each_ffmpeg)
+    assert packets(output) == packets(one)
+
+
+async def test_sound_alone_becomes_a_file_too(
+    each_ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path, cover: Path
+) -> None:
+    (one,) = lay(parts_dir, source(2, video=None))
+    (result,) = await remux(RemuxOrder([part(one)], output, cover=cover), each_ffmpeg)
+    facts = await probe_output(output)
+    assert facts.streams["audio"].packets == packets(one)["audio"]
+    assert (facts.cover_bytes, facts.index_first) == (cover.stat().st_size, True)
+    assert (result.video, result.audio) == ("", "aac 48000 Hz, 1 channels")
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix", "tag"),
+    [
+        ("libx265", ".mp4", "hvc1"),
+        ("libx265", ".ts", "hvc1"),
+        ("libsvtav1", ".mp4", "av01"),
+        ("libx264", ".mp4", "avc1"),
+    ],
+)
+async def test_other_codecs_and_fragmented_parts_compare_equal(
+    each_ffmpeg: Ffmpeg,
+    source: Source,
+    parts_dir: Path,
+    output: Path,
+    codec: str,
+    suffix: str,
+    tag: str,
+) -> None:
+    first, second = lay(parts_dir, *[source(2, video=codec, suffix=suffix)] * 2)
+    order = RemuxOrder([part(first), part(second, START + 7)], output)
+    (result,) = await remux(order, each_ffmpeg)
+    assert packets(output) == packets(first, second)
+    assert pictures(output) == pictures(first) * 2
+    with av.open(str(output)) as container:
+        assert container.streams.video[0].codec_context.codec_tag == tag
+    assert result.verification.stream_hash == result.expected.stream_hash
+
+
+async def test_a_change_of_resolution_begins_a_second_file_with_its_own_chapters(
+    ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path
+) -> None:
+    first, second, third = lay(
+        parts_dir, source(2), source(2, size="128x72"), source(2, size="128x72", start_s=9)
+    )
+    order = RemuxOrder(
+        [part(first), part(second, START + 10), part(third, START + 12)],
+        output,
+        chapters=[Chapter(0, 11, "one"), Chapter(11, 14, "two")],
+    )
+    one, two = await remux(order, ffmpeg)
+    assert two.path.name == f"{output.stem} - part 2.mp4"
+    assert packets(one.path) == packets(first)
+    assert packets(two.path) == packets(second, third)
+    found = (await probe_output(two.path)).chapters
+    assert [(c.start_s, c.title) for c in found] == [(0, "one"), (pytest.approx(1), "two")]
+
+
+async def test_after_seven_hours_of_nothing_a_second_file_begins(
+    ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path
+) -> None:
+    first, second = lay(parts_dir, source(2), source(2))
+    order = RemuxOrder([part(first), part(second, START + 7 * 3600)], output)
+    assert len(await remux(order, ffmpeg)) == 2
+
+
+async def test_six_hours_of_nothing_fit_into_one_file(
+    each_ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path
+) -> None:
+    first, second = lay(parts_dir, source(2), source(2))
+    order = RemuxOrder([part(first), part(second, START + 6 * 3600)], output)
+    await remux(order, each_ffmpeg)
+    assert packets(output) == packets(first, second)
+    assert times(output, "audio")[-1] == pytest.approx(6 * 3600 + 2, abs=0.15)
+
+
+async def test_hostile_titles_come_back_as_they_were(
+    each_ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path, cover: Path
+) -> None:
+    (one,) = lay(parts_dir, source(2))
+    chapters = [Chapter(0, 1, HOSTILE), Chapter(1, 2, "ü" * 140, "= ; # \\")]
+    tags = {"title": HOSTILE, "artist": "a=b;c#d\\"}
+    order = RemuxOrder([part(one)], output, chapters=chapters, tags=tags, cover=cover)
+    await remux(order, each_ffmpeg)
+    facts = await probe_output(output)
+    assert {key: facts.tags[key].rstrip() for key in tags} == tags
+    # A chapter's title is one line anywhere; the rest of it is untouched.
+    assert [c.title for c in facts.chapters] == [
+        "= ; # \\ [CHAPTER] START=0 title=\u202e owned 🎮",
+        f"{'ü' * 140} (= ; # \\)",
+    ]
+    assert [c.start_s for c in facts.chapters] == [0, pytest.approx(1)]
+    assert facts.index_first
+    assert facts.cover_bytes == cover.stat().st_size
+
+
+async def test_too_little_room_for_the_index_costs_a_second_pass_only(
+    each_ffmpeg: Ffmpeg,
+    source: Source,
+    parts_dir: Path,
+    output: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("INDEX_BYTES_SPARE", "INDEX_BYTES_PER_S", "INDEX_BYTES_PER_PACKET"):
+        monkeypatch.setattr(remux_plan, name, 64 if "SPARE" in name else 0)
+    (one,) = lay(parts_dir, source(2))
+    (result,) = await remux(RemuxOrder([part(one)], output), each_ffmpeg)
+    assert result.passes == 2
+    assert pictures(output) == pictures(one)
+    assert (await probe_output(output)).index_first
+
+
+async def test_the_third_attempt_tries_other_options(
+    each_ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path
+) -> None:
+    (one,) = lay(parts_dir, source(2))
+    (result,) = await remux(RemuxOrder([part(one)], output, attempt=3), each_ffmpeg)
+    assert "+faststart" in result.command
+    assert pictures(output) == pictures(one)
+
+
+async def test_the_same_order_again_changes_nothing(
+    ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path
+) -> None:
+    (one,) = lay(parts_dir, source(2))
+    order = RemuxOrder([part(one)], output, chapters=[Chapter(0, 2, "x")])
+    (first,) = await remux(order, ffmpeg)
+    before = output.stat()
+    (again,) = await remux(order, ffmpeg)
+    assert (again.reused, output.stat().st_ino) == (True, before.st_ino)
+    assert (again.expected, again.verification) == (first.expected, first.verification)
+    output.unlink()
+    assert not (await remux(order, ffmpeg))[0].reused
+    assert pictures(output) == pictures(one)
+
+
+async def test_progress_rises_to_a_hundred_and_stale_files_go(
+    ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path
+) -> None:
+    (one,) = lay(parts_dir, source(2))
+    output.parent.mkdir(parents=True)
+    stale = output.with_name(f".{output.stem}.part-1.mp4")
+    stale.write_bytes(b"half a file")
+    seen: list[RemuxProgress] = []
+    await remux(RemuxOrder([part(one)], output, attempt=2), ffmpeg, seen.append)
+    shares = [p.percent for p in seen]
+    assert shares == sorted(shares)
+    assert shares[-1] == 100
+    assert [p.name for p in output.parent.iterdir()] == [output.name]
+
+
+async def test_a_part_that_is_a_playlist_is_refused(
+    ffmpeg: Ffmpeg, tmp_path: Path, parts_dir: Path, output: Path, source: Source
+) -> None:
+    secret = source(2)
+    trap = parts_dir / "part-0001.ts"
+    trap.write_text(f"ffconcat version 1.0\nfile '{secret}'\n")
+    with pytest.raises(MediaError):
+        await remux(RemuxOrder([part(trap)], output), ffmpeg)
+    assert not output.exists()
+
+
+async def test_missing_bytes_are_noticed_before_anything_is_made(
+    ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path
+) -> None:
+    (one,) = lay(parts_dir, source(2))
+    known = part(one)
+    os.truncate(one, known.size_bytes - 188)
+    with pytest.raises(RemuxFailed, match=r"part-0001\.ts has \d+ of \d+ bytes"):
+        await remux(RemuxOrder([known], output), ffmpeg)
+
+
+async def test_a_full_disk_is_named_with_its_figures(
+    ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path
+) -> None:
+    (one,) = lay(parts_dir, source(2))
+    terabytes = 8 * 10**12
+    os.truncate(one, terabytes)  # sparse: takes no room itself
+    if shutil.disk_usage(parts_dir).free > terabytes:
+        pytest.skip("this disk has room for eight terabytes")
+    with pytest.raises(StorageFull, match=r"GB free .* needs 8160\.\d+ GB"):
+        await remux(RemuxOrder([part(one)], output), ffmpeg)
+
+
+async def test_a_disk_that_fills_up_meanwhile_is_named_too(
+    ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path, tmp_path: Path
+) -> None:
+    body = 'echo "[error] av_interleaved_write_frame(): No space left on device" >&2; exit 228\n'
+    full = Ffmpeg(script(tmp_path / "ffmpeg", body), "7.0")
+    (one,) = lay(parts_dir, source(2))
+    with pytest.raises(StorageFull):
+        await remux(RemuxOrder([part(one)], output), full)
+    assert list(output.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", ["SEGV", "KILL"])
+async def test_an_ffmpeg_that_crashes_leaves_the_parts_and_no_file(
+    source: Source, parts_dir: Path, output: Path, tmp_path: Path, number: str
+) -> None:
+    crashing = Ffmpeg(script(tmp_path / "ffmpeg", f"kill -{number} $$\n"), "7.0")
+    (one,) = lay(parts_dir, source(2))
+    before = one.read_bytes()
+    with pytest.raises(RemuxFailed, match=f"killed by SIG{number}"):
+        await remux(RemuxOrder([part(one)], output), crashing)
+    assert one.read_bytes() == before
+    assert list(output.parent.iterdir()) == []
+
+
+async def test_a_short_file_with_a_good_exit_status_gets_no_name(
+    ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path, tmp_path: Path
+) -> None:
+    """SIGTERM makes a real ffmpeg leave a valid-looking, short file; here it even exits with 0."""
+    short = script(tmp_path / "ffmpeg", f'exec {ffmpeg.path} -t 1 "$@"\n')
+    (one,) = lay(parts_dir, source(4))
+    with pytest.raises(VerificationFailed, match="packets"):
+        await remux(RemuxOrder([part(one, duration_s=4)], output), Ffmpeg(short, "7.0"))
+    assert list(output.parent.iterdir()) == []
+
+
+async def test_a_jump_back_inside_a_part_is_not_accepted(
+    ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path
+) -> None:
+    (one,) = lay(parts_dir, source(4))
+    one.write_bytes(source(4).read_bytes() * 2)
+    with pytest.raises(VerificationFailed):
+        await remux(RemuxOrder([part(one, duration_s=8)], output), ffmpeg)
+    assert not output.exists()
