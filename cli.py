@@ -133,7 +133,7 @@ def _running(data_dir: Path) -> runfile.Running:
 def main() -> None:
     """The console command. Exit codes: 2 for a wrong setting or argument, 1 for any other error."""
     try:
-        app()
+        app(prog_name="streamvault")
     except (SettingsError, InvalidInput) as error:
         _fail(error, 2)
     except StreamVaultError as error:
