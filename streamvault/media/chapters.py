@@ -149,7 +149,7 @@ def _escape(text: str) -> str:
     for special in ("\\", "=", ";", "#", "\n"):
         text = text.replace(special, f"\\{special}")
     text = text.replace("\r", " ").replace("\0", "")
-    # ffmpeg takes a newline after any backslash for an escaped one, even after an escaped backslash;
+    # ffmpeg takes a newline after any backslash for an escaped one, an escaped backslash included;
     # the next line, a whole section even, would become part of this value.
     return f"{text} " if text.endswith("\\") else text
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from av import Packet
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -20,7 +22,7 @@ POSTER_PX = 1280
 POSTER_QUALITY = 85
 SHEET_QUALITY = 70
 SHEET_METHOD = 2  # within 5 % of method 4's size for less than half its time
-BAD_KEYFRAMES = 3  # how many undecodable ones to pass over before giving a time up
+KEYFRAME_TRIES = 3  # keyframes to try to decode before giving a time up
 
 # Judging a poster: on this many pixels of luma, and against these limits, media.md section 5.
 JUDGED_SIZE = (64, 36)
@@ -53,29 +55,29 @@ class _Source:
             self._container.close()
 
     def keyframe(self, at_s: float) -> VideoFrame | None:
-        """The keyframe at or before `at_s` of the recording, or the first one that decodes."""
+        """The keyframe at or before `at_s` of the recording; None where none decodes.
+
+        In MPEG-TS, which has no index, it may be the one after.
+        """
         container, video = self._open()
         if video is None or video.time_base is None:
             return None
         offset = int(max(at_s - self.start_s, 0.0) / video.time_base) + (video.start_time or 0)
-        container.seek(offset, stream=video, backward=True)
-        tries = 0
-        for packet in container.demux(video):
-            if not packet.is_keyframe or not packet.size:
-                continue
+        try:
+            container.seek(offset, stream=video, backward=True)
+        except OSError:
+            # Damage in the middle of a .ts hides the timestamps that a seek goes by.
+            return None
+        return self._first_good(container, video)
+
+    def _first_good(self, container: InputContainer, video: VideoStream) -> VideoFrame | None:
+        keys = (p for p in container.demux(video) if p.is_keyframe and p.size)
+        for packet in itertools.islice(keys, KEYFRAME_TRIES):
             if self._last and self._last[0] == packet.pts:
                 return self._last[1]
-            try:
-                frames = [*video.codec_context.decode(packet), *video.codec_context.decode(None)]
-            except ValueError:
-                frames = []
-            video.codec_context.flush_buffers()
-            if frames:
-                self._last = (packet.pts, frames[0])
-                return frames[0]
-            tries += 1
-            if tries == BAD_KEYFRAMES:
-                break
+            if frame := _decode(video, packet):
+                self._last = (packet.pts, frame)
+                return frame
         return None
 
     def _open(self) -> tuple[InputContainer, VideoStream | None]:
@@ -86,6 +88,17 @@ class _Source:
                 self._video.codec_context.thread_count = 1
                 self._video.codec_context.skip_frame = "NONKEY"
         return self._container, self._video
+
+
+def _decode(video: VideoStream, packet: Packet[Any]) -> VideoFrame | None:
+    context = video.codec_context
+    try:
+        frames = [*context.decode(packet), *context.decode(None)]
+    except ValueError:
+        return None
+    finally:
+        context.flush_buffers()
+    return frames[0] if frames else None
 
 
 def _keyframes(

@@ -31,7 +31,8 @@ def encode(
 ) -> None:
     args = [str(WHEEL), "-v", "error", "-y"]
     if video:
-        args += ["-f", "lavfi", "-i", f"{picture}=s={size}:r={FPS}"]
+        joint = ":" if "=" in picture else "="
+        args += ["-f", "lavfi", "-i", f"{picture}{joint}s={size}:r={FPS}"]
     if audio:
         args += ["-f", "lavfi", "-i", f"sine=r={AUDIO_HZ}"]
     args += ["-t", str(seconds)]
