@@ -1,0 +1,343 @@
+"""The files of one recording while it is written: parts, journal, lock.
+
+Every method but `sync` runs on the disk's writer thread. An error is kept and raised by the next
+call that is waited for, so that a chunk can be handed over without waiting.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from isal.isal_zlib import crc32
+
+from streamvault.errors import CaptureError, CaptureLocked, StorageFull
+from streamvault.hls.journal import Journal, datasync, open_part
+from streamvault.hls.order import MIN_FREE_BYTES
+from streamvault.hls.pending import PENDING_NAME, read_pending, write_pending
+from streamvault.hls.playlist import Segment
+from streamvault.hls.records import Ended, InitStored, PartOpened, Record, SegmentStored
+from streamvault.hls.recovery import Recovery, recover
+from streamvault.hls.timestamps import read_head, read_timescales
+from streamvault.hls.writer import Budget, storage_error
+
+LOCK_NAME = ".lock"
+HEAD_BYTES = 64 * 1024
+"""Enough of a segment to find its first timestamp."""
+REPEAT_MEMORY = 512
+"""Segments whose content is remembered: about 17 minutes, beyond any window that could loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Init:
+    """An initialisation section (EXT-X-MAP) as fetched."""
+
+    content: bytes
+    uri: str
+
+
+class RecordingFiles:
+    """Made by `open`, which locks the directory and repairs what a crash left."""
+
+    def __init__(
+        self, directory: Path, lock_fd: int, recovery: Recovery, min_free_bytes: int
+    ) -> None:
+        self.directory = directory
+        self.recovery = recovery
+        self.part = recovery.part
+        self._lock_fd = lock_fd
+        self._min_free_bytes = min_free_bytes
+        self._journal = Journal(directory, recovery.part.number if recovery.part else 0)
+        # A finished recording's parts may be gone for good; going on there takes a new part.
+        goes_on = recovery.part is not None and not recovery.finished
+        self._fd = open_part(directory, recovery.part) if recovery.part and goes_on else None
+        self._end = recovery.part_size
+        self._next: _NextPart | None = None
+        self._received = 0
+        self._crc = 0
+        self._failure: CaptureError | None = None
+        self._fresh: list[Record] = []
+        self._swap = threading.Lock()  # held while the descriptor is swapped or copied
+        self._syncing = threading.Lock()  # held during a sync
+        self._closed = False
+        self._synced = (0, 0)
+        segments = [r for r in recovery.records if isinstance(r, SegmentStored)]
+        self._repeats = deque(
+            ((s.crc, s.length) for s in segments[-REPEAT_MEMORY:]), maxlen=REPEAT_MEMORY
+        )
+
+    @classmethod
+    def open(
+        cls, directory: Path, fence: int | None = 0, min_free_bytes: int = MIN_FREE_BYTES
+    ) -> RecordingFiles:
+        """Lock and repair a recording's directory, which is made if missing.
+
+        Raises CaptureLocked when another process writes there or a higher fence was seen (None
+        takes any), StorageFull, StorageUnwritable.
+        """
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            lock_fd = _lock(directory, fence)
+            try:
+                check_room(directory, min_free_bytes)
+                return cls(directory, lock_fd, recover(directory), min_free_bytes)
+            except (OSError, CaptureError):
+                os.close(lock_fd)
+                raise
+        except OSError as error:
+            raise storage_error(error, directory) from None
+
+    def pending(self) -> tuple[Segment, ...]:
+        return read_pending(self.directory)
+
+    def last_start_s(self) -> float | None:
+        """First timestamp of the newest part's last segment; None: there is none to be read."""
+        last = _last_segment(self.recovery)
+        if last is None or self.part is None or self._fd is None:
+            return None
+        with (self.directory / self.part.file_name).open("rb") as file:
+            init = self.recovery.init
+            scales = read_timescales(file.read(init.length)) if init else {}
+            file.seek(last.offset)
+            return read_head(file.read(min(last.length, HEAD_BYTES)), scales).start_s
+
+    # ---- handed over without waiting
+
+    def begin_segment(self) -> None:
+        """What `write` gets from now on starts anew behind the last stored segment."""
+        self._guarded(self._drop_next)
+        self._received = 0
+        self._crc = 0
+
+    def begin_part(self, part: PartOpened, init: Init | None) -> None:
+        """Let the segment that begins here go to a new part, which exists once it is stored."""
+        self._guarded(lambda: self._begin_part(part, init))
+
+    def write(self, chunk: bytes, budget: Budget) -> None:
+        self._guarded(lambda: self._write(chunk))
+        budget.give(len(chunk))
+
+    def note_pending(self, segments: Sequence[Segment]) -> None:
+        self._guarded(lambda: write_pending(self.directory, segments))
+
+    def forget_repeats(self) -> None:
+        """After a break that the source declares, what repeats is the source's own choice."""
+        self._repeats.clear()
+
+    # ---- waited for
+
+    def append(self, *records: Record) -> list[Record]:
+        """Add records to the journal; returns all that are new since the last call that did.
+
+        Raises StorageFull or StorageUnwritable.
+        """
+        self._guarded(lambda: self._append(*records))
+        return self._take_fresh()
+
+    def store_segment(
+        self, segment: Segment, before: Sequence[Record], *, late: bool, repaired: bool
+    ) -> list[Record] | None:
+        """Record what `write` received as this segment, behind the records `before`.
+
+        Returns as `append`; None, and nothing is recorded, for content that was stored before.
+        Raises StorageFull or StorageUnwritable.
+        """
+        content = (self._crc, self._received)
+        if self._failure is None and content in self._repeats:
+            return None
+        self._guarded(lambda: self._store(segment, before, late, repaired))
+        self._repeats.append(content)
+        return self._take_fresh()
+
+    def close(self, *last: Record) -> list[Record]:
+        """Cut what has no record, append the last records, make all durable, unlock.
+
+        Works as far as it can on a disk that fails; what it could not append is not returned.
+        """
+        self._failure = None
+        self._guarded(lambda: self._finish(last))
+        with self._syncing, self._swap:
+            self._closed = True
+            self._journal.close()
+            if self._fd is not None:
+                os.close(self._fd)
+            os.close(self._lock_fd)
+        fresh, self._fresh = self._fresh, []
+        return fresh
+
+    # ---- on the syncing thread
+
+    def sync(self) -> None:
+        """Make everything recorded so far durable and say so in the journal."""
+        with self._syncing:
+            with self._swap:
+                if self._closed or self.part is None or self._fd is None:
+                    return
+                number, end, fd = self.part.number, self._end, os.dup(self._fd)
+            try:
+                self._guarded(lambda: self._sync(number, end, fd))
+            finally:
+                os.close(fd)
+
+    def _sync(self, number: int, end: int, fd: int) -> None:
+        if (number, end) == self._synced:
+            return
+        datasync(fd)
+        self._journal.append_synced(number, end)
+        self._journal.sync()
+        self._synced = (number, end)
+        check_room(self.directory, self._min_free_bytes)
+
+    # ---- the work itself, raising OSError
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        if self._failure is not None:
+            return
+        try:
+            work()
+        except OSError as error:
+            self._failure = storage_error(error, self.directory)
+        except StorageFull as error:
+            self._failure = error
+
+    def _take_fresh(self) -> list[Record]:
+        if self._failure is not None:
+            raise self._failure
+        fresh, self._fresh = self._fresh, []
+        return fresh
+
+    def _append(self, *records: Record) -> None:
+        for record in records:
+            self._journal.append(record)
+            self._fresh.append(record)
+
+    def _begin_part(self, part: PartOpened, init: Init | None) -> None:
+        self._drop_next()
+        fd = open_part(self.directory, part)
+        self._next = _NextPart(part, fd, init)
+        os.ftruncate(fd, 0)
+        if init:
+            _write_all(fd, init.content, 0)
+
+    def _write(self, chunk: bytes) -> None:
+        if self._next is not None:
+            fd, start = self._next.fd, self._next.init_length
+        else:
+            assert self._fd is not None, "the first segment begins a part"
+            fd, start = self._fd, self._end
+        _write_all(fd, chunk, start + self._received)
+        self._crc = crc32(chunk, self._crc)
+        self._received += len(chunk)
+
+    def _store(
+        self, segment: Segment, before: Sequence[Record], late: bool, repaired: bool
+    ) -> None:
+        self._append(*before)
+        if self._next is not None:
+            self._rotate(self._next, segment.number)
+        self._append(
+            SegmentStored(
+                offset=self._end,
+                length=self._received,
+                crc=self._crc,
+                sequence=segment.number,
+                date=segment.date,
+                duration_s=segment.duration_s,
+                discontinuity=segment.discontinuity,
+                late=late,
+                repaired=repaired,
+            )
+        )
+        self._end += self._received
+
+    def _rotate(self, new: _NextPart, sequence: int) -> None:
+        # The part's bytes are there before its record; a crash in between leaves a file that no
+        # record names, which recovery deletes.
+        os.close(self._journal.rotate(new.part, self._fd, self._end))
+        self._fresh.append(new.part)
+        with self._swap:
+            old, self._fd = self._fd, new.fd
+            self.part, self._end, self._next = new.part, new.init_length, None
+        if old is not None:
+            os.close(old)
+        if new.init:
+            content, uri = new.init.content, new.init.uri
+            self._append(InitStored(0, len(content), crc32(content), sequence, uri))
+
+    def _drop_next(self) -> None:
+        if self._next is not None:
+            os.close(self._next.fd)
+            (self.directory / self._next.part.file_name).unlink(missing_ok=True)
+            self._next = None
+
+    def _finish(self, last: Sequence[Record]) -> None:
+        self._drop_next()
+        if self._fd is not None:
+            os.ftruncate(self._fd, self._end)
+        self._append(*last)
+        if any(isinstance(record, Ended) for record in last):
+            (self.directory / PENDING_NAME).unlink(missing_ok=True)
+        if self._fd is not None and self.part is not None:
+            datasync(self._fd)
+            self._journal.append_synced(self.part.number, self._end)
+        self._journal.sync()
+
+
+@dataclass(frozen=True, slots=True)
+class _NextPart:
+    part: PartOpened
+    fd: int
+    init: Init | None
+
+    @property
+    def init_length(self) -> int:
+        return len(self.init.content) if self.init else 0
+
+
+def check_room(directory: Path, min_free_bytes: int) -> None:
+    """Raises StorageFull when less is free, OSError when the folder cannot be asked."""
+    stat = os.statvfs(directory)
+    if stat.f_bavail * stat.f_frsize < min_free_bytes:
+        raise StorageFull(
+            f"{directory}: less than {min_free_bytes // 1024**2} MB are free",
+            hint="free some space, the recording then goes on",
+        )
+
+
+def _write_all(fd: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def _lock(directory: Path, fence: int | None) -> int:
+    fd = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        known = os.pread(fd, 32, 0).strip()
+        if fence is not None:
+            if known.isdigit() and int(known) > fence:
+                raise CaptureLocked(f"{directory}: a newer attempt records here")
+            os.ftruncate(fd, os.pwrite(fd, b"%d\n" % fence, 0))
+    except BlockingIOError:
+        os.close(fd)
+        raise CaptureLocked(f"{directory}: another process records here") from None
+    except (OSError, CaptureLocked):
+        os.close(fd)
+        raise
+    return fd
+
+
+def _last_segment(recovery: Recovery) -> SegmentStored | None:
+    for record in reversed(recovery.records):
+        if isinstance(record, SegmentStored):
+            return record
+        if isinstance(record, PartOpened):
+            return None
+    return None

@@ -1,0 +1,452 @@
+"""Follows the playlist of a live stream: what is new, whether it stalls, whether it has ended.
+
+Polls one playback session, asks for another when that one fails or falls silent, and puts what has
+to be done into the waiting list, in the order of the stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+
+from streamvault.contracts import CaptureEnd, GapCause
+from streamvault.errors import (
+    EncryptedStream,
+    FetchFailed,
+    PlaylistError,
+    SourceError,
+    SourceUnavailable,
+    StreamOffline,
+    StreamVaultError,
+)
+from streamvault.hls.alignment import Cursor, Listed, Missing
+from streamvault.hls.download import Health, Hole, Joined, Waiting, WaitingList
+from streamvault.hls.ending import EndWatch, Verdict
+from streamvault.hls.fetch import Fetcher
+from streamvault.hls.order import Resolve
+from streamvault.hls.playlist import MediaPlaylist, Segment, parse_media_playlist
+from streamvault.hls.records import (
+    FORMAT_VERSION,
+    Gap,
+    PendingResumed,
+    Record,
+    Resumed,
+    SessionStarted,
+)
+from streamvault.hls.thresholds import Thresholds
+from streamvault.source import Playback, Transport
+
+RETRY_MAX_S = 4.0
+REFUSED = {401, 403}
+GONE = {404, 410}
+
+
+class NotSegmented(Exception):
+    """The source is no HLS; `playback` says how it can be read. Stays inside the recorder."""
+
+    def __init__(self, playback: Playback) -> None:
+        super().__init__()
+        self.playback = playback
+
+
+class Listing:
+    """`known`: the session of an earlier run, tried before a new one is asked for."""
+
+    def __init__(
+        self,
+        source_url: str,
+        quality: str,
+        *,
+        resolve: Resolve,
+        fetcher: Fetcher,
+        waiting: WaitingList,
+        health: Health,
+        watch: EndWatch,
+        cursor: Cursor,
+        thresholds: Thresholds,
+        known: Playback | None = None,
+        remember: Callable[[Playback], Awaitable[None]] | None = None,
+        note_waiting: Callable[[], None],
+    ) -> None:
+        self._source_url = source_url
+        self._quality = quality
+        self._resolve = resolve
+        self._fetcher = fetcher
+        self._waiting = waiting
+        self._health = health
+        self._watch = watch
+        self._cursor = cursor
+        self._thresholds = thresholds
+        self._remember = remember
+        self._note_waiting = note_waiting
+        self._pending: list[Segment] = []
+        self._notes: list[Record] = []
+        self._known = known
+        self._playback: Playback | None = None
+        self._asked: asyncio.Task[Playback] | None = None
+        self._last_url = ""
+        self._session = 0
+        self._joined = False
+        self._failures = 0
+        self._refused = False
+        self._wake = asyncio.Event()
+        self._began = time.monotonic()
+        self._resolved_at: float | None = None
+        self._resolve_failures = 0
+        self._target_s = 0.0
+        self._segment_s = 0.0
+        self._text = ""
+        self._ended = False
+        self._behind_since: float | None = None
+        self._resumed: Callable[[int, float], Record] | None = None
+        self._cut = ""
+        self.trouble: GapCause | None = None
+        """What a hole that shows up next is put down to."""
+
+    @property
+    def playback(self) -> Playback | None:
+        return self._playback
+
+    @property
+    def failing(self) -> bool:
+        return self._failures > 0 or self._playback is None
+
+    def resumed(self, torn_bytes: int, why: str, cause: GapCause, next_number: int | None) -> None:
+        """The capture goes on after an interruption; say so in the journal once it does."""
+        self.trouble = cause
+        self._resumed = lambda number, gap_s: Resumed(
+            number, self._session == 1 and self._known is not None, torn_bytes, gap_s,
+            time.time(), why,
+        )  # fmt: skip
+        self._cursor.new_session(next_number if self._known else None)
+
+    def preload(self, pending: Sequence[Segment], torn_bytes: int) -> None:
+        """Listed before the interruption: these come first, even if they left the list."""
+        if not pending:
+            return
+        self._pending = list(pending)
+        self._cursor.taken_until(pending[-1])
+        self._notes = [PendingResumed(len(pending), pending[0].number, torn_bytes)]
+        if self._known is not None:
+            notes, self._notes = self._notes, []
+            self._put(Joined(self._known, tuple(notes)))
+            self._put_pending()
+
+    def _put_pending(self) -> None:
+        for segment in self._pending:
+            self._put(Listed(segment, joins=segment is self._pending[0]))
+        self._pending = []
+
+    def restart(self, reason: str) -> None:
+        """Ask for a new session now; what it lists goes to a new part."""
+        self._resumed = lambda number, gap_s: Resumed(number, False, 0, gap_s, time.time(), reason)
+        self._cut = "restart"
+        self._known = None
+        self._playback = None
+        self._resolved_at = None
+        self._wake.set()
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    async def run(self) -> tuple[CaptureEnd, str]:
+        """Follow until the stream has ended.
+
+        Raises NotSegmented, and permanent SourceErrors before anything was stored.
+        """
+        try:
+            while True:
+                self._see_to_session()
+                if self._playback is not None:
+                    await self._look(self._playback)
+                if end := self._end():
+                    return end
+                await self._pause()
+        finally:
+            if self._asked is not None:
+                self._asked.cancel()
+
+    # ---- sessions
+
+    def _needs_session(self) -> bool:
+        limits, now = self._thresholds, time.monotonic()
+        if self._resolved_at is not None and now - self._resolved_at < self._resolve_pause_s:
+            return False
+        return (
+            self._playback is None
+            or self._refused
+            or self._failures >= limits.playlist_failures
+            or self._health.lost_in_a_row >= limits.lost_in_a_row
+            or self._health.repeats >= limits.repeats
+            or self._watch.away
+            or now - self._watch.fresh_at >= max(limits.stall_resolve_s, self._stall_s)
+            or self._stores_nothing(now)
+        )
+
+    @property
+    def _resolve_pause_s(self) -> float:
+        if self._playback is None:
+            return min(2.0**self._resolve_failures, self._thresholds.resolve_every_s)
+        return self._thresholds.resolve_every_s
+
+    def _stores_nothing(self, now: float) -> bool:
+        listed = any(w.segment is not None for w in self._waiting)
+        return listed and now - self._health.stored_at >= self._thresholds.idle_resolve_s
+
+    @property
+    def _stall_s(self) -> float:
+        # TARGETDURATION is no measure: Twitch says 6 for segments of 2 s.
+        return max(self._thresholds.stall_s, 3 * self._segment_s)
+
+    def _see_to_session(self) -> None:
+        known, self._known = self._known, None
+        if known is not None:
+            self._adopt(known)
+        elif self._asked is not None:
+            if self._asked.done():
+                self._take_answer(self._asked)
+        elif self._needs_session():
+            # Not waited for: the session at hand may go on listing meanwhile.
+            self._resolved_at = time.monotonic()
+            self._asked = asyncio.create_task(self._ask())
+            self._asked.add_done_callback(lambda _: self._wake.set())
+
+    async def _ask(self) -> Playback:
+        try:
+            async with asyncio.timeout(self._thresholds.resolve_timeout_s):
+                return await self._resolve(self._source_url, self._quality)
+        except TimeoutError:
+            raise SourceUnavailable("the stream's service does not answer") from None
+
+    def _take_answer(self, asked: asyncio.Task[Playback]) -> None:
+        self._asked = None
+        try:
+            playback = asked.result()
+        except StreamOffline as error:
+            self._resolve_failed(error)
+            self._watch.saw_no_stream(time.monotonic())
+        except StreamVaultError as error:
+            self._resolve_failed(error)
+        else:
+            self._resolve_failures = 0
+            self._adopt(playback)
+
+    def _resolve_failed(self, error: StreamVaultError) -> None:
+        """Raises `error` where it is final: nothing is stored, and trying again cannot help."""
+        if error.permanent and not self._health.stored:
+            raise error
+        self._resolve_failures += 1
+        self.trouble = self.trouble or GapCause.NETWORK
+        self._health.went_wrong(error.one_line, by_answer=error.permanent)
+
+    def _adopt(self, playback: Playback) -> None:
+        if playback.transport is not Transport.HLS:
+            raise NotSegmented(playback)
+        same = self._playback is not None and playback == self._playback
+        self._playback = playback
+        self._failures = 0
+        self._refused = False
+        self._health.lost_in_a_row = self._health.repeats = 0
+        self._text = ""
+        if not same:
+            self._session += 1
+            self._joined = False
+            self._behind_since = None
+            if self._session > 1:
+                again = playback.playlist_url == self._last_url
+                self._cursor.new_session(self._cursor.next_number if again else None)
+        self._last_url = playback.playlist_url
+
+    # ---- one look at the playlist
+
+    async def _look(self, playback: Playback) -> None:
+        try:
+            playlist = await self._fetch(playback)
+        except (FetchFailed, PlaylistError) as error:
+            self._look_failed(playback, error)
+            return
+        self._failures = 0
+        self._health.reached_at = time.monotonic()
+        if playlist is not None:
+            await self._listed(playback, playlist)
+        self._watch.saw_playlist(time.monotonic(), ended=self._ended)
+
+    async def _fetch(self, playback: Playback) -> MediaPlaylist | None:
+        """None: the same text as before."""
+        stalled = time.monotonic() - self._watch.fresh_at >= self._stall_s
+        page = await self._fetcher.get_text(
+            playback.playlist_url,
+            headers=playback.headers,
+            proxy=playback.proxy,
+            timeout_s=self._thresholds.playlist_timeout_s,
+            fresh=self._failures > 0 or stalled,
+        )
+        if page.text == self._text:
+            return None
+        playlist = parse_media_playlist(page.text, page.url)
+        self._text = page.text
+        return playlist
+
+    def _look_failed(self, playback: Playback, error: FetchFailed | PlaylistError) -> None:
+        if isinstance(error, EncryptedStream) and not self._health.stored:
+            raise error
+        self._failures += 1
+        self._health.went_wrong(f"the playlist: {error}", by_answer=_is_answer(error))
+        self.trouble = _cause(error)
+        if isinstance(error, FetchFailed):
+            self._refused = error.status in REFUSED
+            if error.status in GONE:
+                self._watch.saw_no_playlist(time.monotonic())
+        if not self._joined and self._session == 1 and self._resolved_at is None:
+            # The session of an earlier run is over; there is no reason to wait for a new one.
+            self._playback = None
+
+    async def _listed(self, playback: Playback, playlist: MediaPlaylist) -> None:
+        if self._ended and not playlist.ended:
+            # The same address after its ENDLIST: a new broadcast, whose numbers say nothing.
+            self._cursor.new_session()
+        self._ended = playlist.ended
+        self._target_s = playlist.target_duration_s
+        taken = self._cursor.take(playlist)
+        self._check_clock(playlist, taken)
+        if not self._joined and (taken or self._cursor.aligned):
+            await self._join(playback, playlist, taken)
+        for item in taken:
+            self._put(self._hole(item) if isinstance(item, Missing) else item)
+        self._mark_late(playlist)
+        if taken:
+            self._note_waiting()
+            self._segment_s = playlist.segments[-1].duration_s
+            self._watch.saw_segments(time.monotonic())
+            self.trouble = None
+
+    def _put(self, item: Listed | Hole | Joined) -> None:
+        self._waiting.put(Waiting(item, self._session))
+
+    async def _join(
+        self, playback: Playback, playlist: MediaPlaylist, taken: Sequence[Listed | Missing]
+    ) -> None:
+        self._joined = True
+        records: list[Record] = [
+            SessionStarted(
+                FORMAT_VERSION, playback.playlist_url, time.time(), playlist.target_duration_s
+            )
+        ]
+        if self._resumed is not None:
+            gap_s = sum(item.duration_s for item in taken if isinstance(item, Missing))
+            records.append(self._resumed(playlist.media_sequence, gap_s))
+            self._resumed = None
+        records += self._notes
+        self._notes = []
+        cut, self._cut = self._cut, ""
+        self._put(Joined(playback, tuple(records), cut))
+        self._put_pending()
+        self._replace_waiting(playlist)
+        if self._remember is not None:
+            await self._remember(playback)
+
+    def _replace_waiting(self, playlist: MediaPlaylist) -> None:
+        """What waits from the session before is fetched by this one's address, if listed."""
+        for waiting in self._waiting:
+            old = waiting.segment
+            if old is None or old.date is None or not isinstance(waiting.item, Listed):
+                continue
+            for new in playlist.segments:
+                if new.date is not None and abs(new.date - old.date) < old.duration_s / 2:
+                    waiting.item = Listed(
+                        _at_address_of(old, new),
+                        waiting.item.hole_s,
+                        waiting.item.back,
+                        waiting.item.joins,
+                    )
+                    waiting.session = self._session
+                    break
+
+    def _hole(self, missing: Missing) -> Hole:
+        cause = GapCause.SOURCE if self._watch.away else self.trouble
+        if cause is None:
+            # Polls went well, so either we are far behind, or the source skipped.
+            cause = GapCause.NETWORK if len(self._waiting) > 1 else GapCause.SOURCE
+        gap = Gap(
+            missing.number, missing.count, missing.date, missing.duration_s, "window", cause,
+            time.time(),
+        )  # fmt: skip
+        return Hole(gap, cut=missing.by_date)
+
+    def _mark_late(self, playlist: MediaPlaylist) -> None:
+        for waiting in self._waiting:
+            segment = waiting.segment
+            if segment is not None and waiting.session == self._session:
+                waiting.late = segment.number < playlist.media_sequence
+
+    def _check_clock(self, playlist: MediaPlaylist, taken: Sequence[Listed | Missing]) -> None:
+        """A clock that was set back lists nothing that is new by its date, for ever."""
+        if taken or self._cursor.aligned or not playlist.segments:
+            self._behind_since = None
+            return
+        now = time.monotonic()
+        if self._behind_since is None:
+            self._behind_since = now
+        elif now - self._behind_since >= self._thresholds.clock_back_s and not playlist.ended:
+            self._cursor.accept_older()
+            self._cut = self._cut or "date"
+            self._behind_since = None
+
+    # ---- the end
+
+    def _end(self) -> tuple[CaptureEnd, str] | None:
+        now = time.monotonic()
+        verdict, reason = self._watch.verdict(now)
+        if verdict is Verdict.ENDED:
+            return CaptureEnd.ENDED, reason
+        if self._health.stored:
+            return None
+        limits = self._thresholds
+        since = now - max(self._began, self._watch.fresh_at)
+        senseless = self._health.by_answer and now - self._began >= limits.broken_start_s
+        if senseless or since >= limits.silent_start_s:
+            return CaptureEnd.NOTHING, self._health.problem or "no segment came"
+        return None
+
+    async def _pause(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._pause_s):
+                await self._wake.wait()
+        self._wake.clear()
+
+    @property
+    def _pause_s(self) -> float:
+        limits = self._thresholds
+        if self._failures:
+            return min(limits.playlist_retry_s * 2.0 ** (self._failures - 1), RETRY_MAX_S)
+        if self._playback is None:
+            return limits.playlist_retry_s
+        return min(max(self._target_s / 2, limits.poll_min_s), limits.poll_max_s)
+
+
+def _is_answer(error: SourceError) -> bool:
+    return isinstance(error, PlaylistError) or (
+        isinstance(error, FetchFailed) and 400 <= error.status < 500
+    )
+
+
+def _cause(error: FetchFailed | PlaylistError) -> GapCause:
+    if isinstance(error, FetchFailed) and not error.status:
+        return GapCause.PROXY if error.by_proxy else GapCause.NETWORK
+    return GapCause.PLAYLIST
+
+
+def _at_address_of(old: Segment, new: Segment) -> Segment:
+    return Segment(
+        number=new.number,
+        uri=new.uri,
+        duration_s=old.duration_s,
+        date=old.date,
+        discontinuity=old.discontinuity,
+        ad=old.ad,
+        init=new.init,
+        byte_range=new.byte_range,
+        ad_kind=old.ad_kind,
+    )

@@ -1,0 +1,81 @@
+"""What a capture is told, what it answers, and what all captures of a process share."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from streamvault.contracts import CaptureEnd
+from streamvault.hls.fetch import Fetcher
+from streamvault.hls.thresholds import Thresholds
+from streamvault.hls.writer import Disks
+from streamvault.source import Playback
+
+MIN_FREE_BYTES = 16 * 1024 * 1024
+"""What is left on the disk when a recording stops: its last records must always fit."""
+
+Resolve = Callable[[str, str], Awaitable[Playback]]
+"""(source URL, quality) to a playback session. Raises the SourceError tree; StreamOffline means
+that the player's token says so."""
+
+OpenReader = Callable[[str, str], BinaryIO]
+"""(source URL, quality) to a blocking stream of bytes. Raises the SourceError tree."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureOrder:
+    """`fence`: the higher one wins the directory. `session`: counts the runs of a recording; only
+    a higher one goes on behind an end that was written."""
+
+    recording_id: str
+    source_url: str
+    quality: str
+    directory: Path
+    end_grace_s: float
+    fence: int = 0
+    session: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureResult:
+    end: CaptureEnd
+    reason: str
+    segments: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureProgress:
+    state: str
+    """`connecting`, `recording`, `reconnecting`, `away` or `finished`."""
+    segments: int
+    size_bytes: int
+    media_s: float
+    gaps: int
+    gap_s: float
+    lost: int
+    ads: int
+    restarts: int
+    bitrate_bps: int
+    """Over the last half minute."""
+    variant: str
+    codecs: str
+    resolution: str
+    last_segment_age_s: float | None
+    """Since the last segment was stored; None before the first."""
+    note: str
+    """What is wrong at the moment, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all captures of a process share."""
+
+    resolve: Resolve
+    open_reader: OpenReader
+    fetcher: Fetcher
+    disks: Disks
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    min_free_bytes: int = MIN_FREE_BYTES

@@ -1,0 +1,72 @@
+"""When a capture reacts: every time constant of protocol and watchdog, in seconds.
+
+Live playlists of Twitch say TARGETDURATION 6 with segments of 2 s and list about 30 s, so what is
+listed is gone half a minute later: all reactions must fit into that window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    # A poll costs 0.2 ms; each second between polls is one that a restart cannot use.
+    poll_min_s: float = 1.0
+    poll_max_s: float = 2.0
+    playlist_timeout_s: float = 5.0
+    playlist_retry_s: float = 0.5
+    """Doubles up to 4 s."""
+    playlist_failures: int = 3
+    """So many in a row, and the source is resolved again."""
+
+    segment_timeout_s: float = 20.0
+    segment_idle_s: int = 6
+    """Slower than 4 kB/s for so long: a new connection."""
+    segment_deadline_s: float = 40.0
+    """A segment that fails while others arrive is given up after this."""
+    segment_retry_s: float = 0.3
+    """Doubles up to 4 s."""
+    segment_gone_answers: int = 4
+    """403, 404 or 410 this often: gone (1 try and 3 more within about 2 s)."""
+    lost_in_a_row: int = 3
+    """So many segments lost one after the other, and the source is resolved again."""
+    backlog: int = 4
+    """More waiting than this: followers are fetched in parallel."""
+    followers: int = 3
+
+    stall_s: float = 6.0
+    """Nothing new (or 3 segments long): a new connection for the playlist."""
+    stall_resolve_s: float = 10.0
+    idle_resolve_s: float = 20.0
+    """Listed but nothing stored."""
+    resolve_every_s: float = 10.0
+    """Not more often than this, except when told to."""
+    resolve_timeout_s: float = 30.0
+    repeats: int = 2
+    """Segments whose content was stored before: the source loops, it is resolved again."""
+    clock_back_s: float = 20.0
+    """The stream's clock stays behind what is stored: its clock was set back, go on from here."""
+
+    gap_s: float = 0.5
+    """Less is the jitter of dates and timestamps, not a gap."""
+    part_s: float = 12 * 3600.0
+    """MPEG-TS timestamps wrap after 26.5 h; a part stays well below."""
+
+    gone_s: float = 30.0
+    """A playlist that is 404 for so long says that the stream has ended."""
+    notice_s: float = 20.0
+    """A notice "offline" is void when segments are still listed this much later."""
+    silence_s: float = 600.0
+    """Nothing new and no second witness: the end."""
+    plain_silence_s: float = 300.0
+    """The same for a bare playlist, of which nobody else knows anything."""
+    broken_start_s: float = 20.0
+    """Answers that make no sense before the first segment."""
+    silent_start_s: float = 120.0
+    """No answer, or no segment, before the first one."""
+    drain_s: float = 40.0
+    """What is listed when the stream has ended is still fetched for so long."""
+
+    reader_idle_s: float = 60.0
+    """A source without segments is watched by its bytes."""
