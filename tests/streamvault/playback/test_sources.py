@@ -1,0 +1,205 @@
+"""Resolving against the fake Twitch, through its proxy and with its authority."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from streamvault.errors import (
+    AccessRefused,
+    InvalidInput,
+    SourceUnavailable,
+    StreamOffline,
+    StreamVaultError,
+    UnknownSource,
+)
+from streamvault.playback.sources import Sources
+from streamvault.source import Transport
+from tests.fake_twitch.client import FakeChannel, FakeTwitch
+
+
+@pytest.fixture(scope="module")
+def sources(fake_twitch: FakeTwitch) -> Iterator[Sources]:
+    sources = Sources(fake_twitch.proxy_url, fake_twitch.ca_bundle)
+    yield sources
+    sources.close()
+
+
+@pytest.fixture
+def live(fake_twitch: FakeTwitch) -> Iterator[FakeChannel]:
+    channel = fake_twitch.channel(title="Hello", category="Chess", speed=0)
+    channel.online()
+    yield channel
+    fake_twitch.clear_faults()
+
+
+async def test_look_says_who_and_what_is_live(sources: Sources, live: FakeChannel) -> None:
+    seen = await sources.look(live.url.replace(live.login, live.login.upper()))
+    assert (seen.platform, seen.login, seen.name) == ("twitch", live.login, live.login.capitalize())
+    assert (seen.title, seen.category) == ("Hello", "Chess")
+    assert seen.stream_id == live.fake.state()["channels"][live.login]["stream_id"]
+
+
+async def test_resolve_finds_the_playlist_of_a_session_of_its_own(
+    sources: Sources, live: FakeChannel
+) -> None:
+    first, second = [await sources.resolve(live.url, "best") for _ in range(2)]
+    assert first.transport is Transport.HLS
+    assert (first.variant, first.resolution) == ("180p30", "320x180")
+    assert first.codecs == "avc1.4D400D,mp4a.40.2"
+    assert first.playlist_url != second.playlist_url
+    assert first.proxy == live.fake.proxy_url
+    assert first.headers["referer"] == "https://player.twitch.tv"
+
+
+async def test_resolve_takes_the_asked_quality(sources: Sources, live: FakeChannel) -> None:
+    assert (await sources.resolve(live.url, "120p30")).variant == "120p30"
+    assert (await sources.resolve(live.url, "AUDIO_ONLY")).codecs == "mp4a.40.2"
+    # streamlink leaves audio out of its synonyms.
+    assert (await sources.resolve(live.url, "worst")).variant == "120p30"
+
+
+async def test_a_quality_that_does_not_exist_names_those_that_do(
+    sources: Sources, live: FakeChannel
+) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        await sources.resolve(live.url, "1080p60")
+    assert "best, worst, audio_only, 120p30, 180p30" in caught.value.one_line
+
+
+async def test_best_is_the_largest_picture_whatever_it_is_called(
+    sources: Sources, live: FakeChannel
+) -> None:
+    live.change(
+        variants=[
+            {"name": "chunked", "profile": "180p", "source": True},
+            {"name": "120p30", "profile": "120p"},
+            {"name": "portrait", "profile": "180p", "resolution": "1080x1920", "group": "portrait"},
+            {"name": "audio_only", "profile": "audio", "bandwidth_bps": 9_000_000},
+        ]
+    )
+    assert (await sources.resolve(live.url, "best")).variant == "chunked"
+
+
+async def test_best_of_sound_alone_is_the_sound(sources: Sources, live: FakeChannel) -> None:
+    live.change(variants=[{"name": "audio_only", "profile": "audio"}])
+    assert (await sources.resolve(live.url, "best")).variant == "audio_only"
+
+
+@pytest.mark.parametrize("quality", ["best", "nonsense"])
+async def test_offline_and_unknown_channels_are_offline(
+    sources: Sources, fake_twitch: FakeTwitch, quality: str
+) -> None:
+    known = fake_twitch.channel()
+    for url in (known.url, "https://www.twitch.tv/nobody_of_that_name"):
+        with pytest.raises(StreamOffline, match=r"nothing is live at www\.twitch\.tv/"):
+            await sources.look(url)
+        with pytest.raises(StreamOffline):
+            await sources.resolve(url, quality)
+
+
+async def test_plain_playlists(sources: Sources, live: FakeChannel) -> None:
+    seen = await sources.look(live.hls_url)
+    assert (seen.platform, seen.name, seen.stream_id) == ("hls", live.login, None)
+    media = await sources.resolve(f"hls://{live.hls_url}", "best")
+    assert (media.playlist_url, media.variant) == (live.hls_url, "live")
+    best = await sources.resolve(live.master_url, "best")
+    assert best.playlist_url == live.master_url.replace("master", "180p30")
+
+
+async def test_addresses_that_nobody_knows(sources: Sources, fake_twitch: FakeTwitch) -> None:
+    with pytest.raises(UnknownSource, match=r"no recorder knows example\.org"):
+        await sources.look("https://example.org/page")
+    with pytest.raises(UnknownSource, match="only live channels"):
+        await sources.look("https://www.twitch.tv/videos/123456")
+    with pytest.raises(StreamOffline, match="404"):
+        await sources.look(f"{fake_twitch.plain}/hls/nothing.m3u8")
+    with pytest.raises(InvalidInput):
+        await sources.look("hls://file:///etc/passwd")
+
+
+async def test_a_playlist_that_is_a_page(sources: Sources, live: FakeChannel) -> None:
+    live.fault("playlist", "html")
+    with pytest.raises(UnknownSource, match="not an HLS playlist"):
+        await sources.look(live.hls_url)
+    with pytest.raises(SourceUnavailable):
+        await sources.resolve(live.url)
+
+
+REFUSAL = '{"error": "Unauthorized", "message": "This channel is for subscribers"}'
+
+
+@pytest.mark.parametrize(
+    ("target", "kind", "fields", "error"),
+    [
+        ("gql", "status", {"status": 500}, SourceUnavailable),
+        ("gql", "html", {}, SourceUnavailable),
+        ("gql", "reset", {}, SourceUnavailable),
+        ("gql", "status", {"status": 403, "body": REFUSAL}, AccessRefused),
+        ("usher", "status", {"status": 403}, AccessRefused),
+        ("usher", "status", {"status": 404}, StreamOffline),
+        ("usher", "status", {"status": 503}, SourceUnavailable),
+        ("usher", "html", {}, SourceUnavailable),
+        ("usher", "reset", {}, SourceUnavailable),
+        ("playlist", "status", {"status": 404}, StreamOffline),
+        ("playlist", "status", {"status": 500}, SourceUnavailable),
+        ("playlist", "reset", {}, SourceUnavailable),
+    ],
+)
+async def test_what_fails_behind_twitch_is_told_apart(
+    sources: Sources,
+    live: FakeChannel,
+    target: str,
+    kind: str,
+    fields: dict[str, object],
+    error: type[StreamVaultError],
+) -> None:
+    live.fault(target, kind, **fields)
+    with pytest.raises(StreamVaultError) as caught:
+        await sources.resolve(live.url)
+    assert type(caught.value) is error
+    assert not any(secret in caught.value.one_line for secret in ("token", "sig=", "?", "\n"))
+
+
+async def test_look_tells_an_outage_from_an_offline_channel(
+    sources: Sources, live: FakeChannel
+) -> None:
+    live.fault("gql", "status", status=502)
+    with pytest.raises(SourceUnavailable, match=r"gql\.twitch\.tv answers HTTP 502"):
+        await sources.look(live.url)
+
+
+async def test_no_error_holds_a_token(sources: Sources, live: FakeChannel) -> None:
+    live.fault("usher", "reset")
+    with pytest.raises(SourceUnavailable) as caught:
+        await sources.resolve(live.url)
+    assert caught.value.one_line == "usher.ttvnw.net cannot be reached through the proxy"
+
+
+async def test_a_proxy_that_refuses(sources: Sources, live: FakeChannel) -> None:
+    with live.fake.proxy(mode="refuse"), pytest.raises(SourceUnavailable, match="proxy"):
+        await sources.look(live.url)
+
+
+async def test_an_authority_that_is_not_trusted(live: FakeChannel) -> None:
+    untrusting = Sources(live.fake.proxy_url)
+    with pytest.raises(SourceUnavailable, match="not trusted"):
+        await untrusting.look(live.url)
+    untrusting.close()
+
+
+async def test_the_environment_does_not_decide_whom_to_trust(
+    sources: Sources, live: FakeChannel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nonexistent/authorities.pem")
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    assert (await sources.look(live.url)).login == live.login
+
+
+async def test_the_resolved_playlist_plays(sources: Sources, live: FakeChannel) -> None:
+    playback = await sources.resolve(live.hls_url)
+    async with httpx.AsyncClient(headers=playback.headers, trust_env=False) as client:
+        answer = await client.get(playback.playlist_url)
+    assert answer.text.count("#EXTINF") == 3
