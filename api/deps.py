@@ -1,0 +1,36 @@
+"""What the routes share: made once by `create_app`, handed to each route as a parameter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Query, Request
+
+from api.playlists import Playlists
+from api.readiness import Readiness
+from api.temporal import Temporal
+from streamvault.db.session import Database
+from streamvault.metrics import Metrics
+from streamvault.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    settings: Settings
+    db: Database
+    temporal: Temporal
+    readiness: Readiness
+    playlists: Playlists
+    metrics: Metrics
+
+
+def _shared(request: Request) -> Shared:
+    shared: Shared = request.app.state.shared
+    return shared
+
+
+Deps = Annotated[Shared, Depends(_shared)]
+
+Limit = Annotated[int, Query(ge=1, le=200)]
+Cursor = Annotated[str | None, Query(max_length=64)]

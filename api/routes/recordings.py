@@ -1,0 +1,147 @@
+"""Recordings: start, list, show, stop, restart, report, process again."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Response
+
+from activities import starts
+from api.addresses import check_source_address
+from api.deps import Cursor, Deps, Limit, Shared
+from api.schemas import (
+    Accepted,
+    Listing,
+    ProcessAgain,
+    RecordingDetail,
+    RecordingItem,
+    StartRecording,
+)
+from streamvault.contracts import PROCESSING_STEPS, Status, Step, processing_workflow_id
+from streamvault.db import recordings, streamers
+from streamvault.db.models import Recording
+from streamvault.errors import Conflict
+from streamvault.settings import stable_host_id
+
+router = APIRouter(prefix="/api/recordings", tags=["recordings"])
+
+
+@router.post("", status_code=201, responses={200: {"model": RecordingDetail}})
+async def start(body: StartRecording, deps: Deps, response: Response) -> RecordingDetail:
+    """Record what is live now. 201 for a new recording, 200 if this stream is recorded already."""
+    url, quality = await _what_to_record(body, deps)
+    recording_id, created = await starts.start_recording(
+        await deps.temporal.client(),
+        deps.db,
+        url=url,
+        quality=quality,
+        started_by="person",
+        streamer_id=str(body.streamer_id) if body.streamer_id else None,
+    )
+    response.status_code = 201 if created else 200
+    response.headers["Location"] = f"/api/recordings/{recording_id}"
+    return await _detail(deps, recording_id)
+
+
+@router.get("")
+async def list_all(
+    deps: Deps,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    streamer_id: UUID | None = None,
+    status: Annotated[list[Status] | None, Query()] = None,
+    q: Annotated[str, Query(max_length=200)] = "",
+) -> Listing[RecordingItem]:
+    """Newest first. `q` searches title, streamer and category; `status` may be repeated."""
+    async with deps.db.begin() as session:
+        page = await recordings.list_recordings(
+            session, limit=limit, cursor=cursor, streamer_id=streamer_id, status=status or (), q=q
+        )
+    return Listing(
+        items=[RecordingItem.of(row) for row in page.items], next_cursor=page.next_cursor
+    )
+
+
+@router.get("/{recording_id}")
+async def show(recording_id: str, deps: Deps) -> RecordingDetail:
+    return await _detail(deps, recording_id)
+
+
+@router.post("/{recording_id}/stop", status_code=202)
+async def stop(recording_id: str, deps: Deps) -> Accepted:
+    """End the recording and finish its file. Asked again it changes nothing."""
+    return await _signal(deps, recording_id, "stop", "stopped")
+
+
+@router.post("/{recording_id}/restart", status_code=202)
+async def restart(recording_id: str, deps: Deps) -> Accepted:
+    """Begin a new playback session in the same recording."""
+    return await _signal(deps, recording_id, "restart", "asked for by a person")
+
+
+@router.get("/{recording_id}/report")
+async def report(recording_id: str, deps: Deps) -> dict[str, Any]:
+    """The integrity report; of a running recording what is known so far."""
+    async with deps.db.begin() as session:
+        row = await recordings.get_detail(session, recording_id)
+    if row.report is not None:
+        return row.report
+    detail = RecordingDetail.of(row).model_dump(mode="json")
+    return {
+        "recording_id": detail["id"],
+        "final": False,
+        **{name: detail[name] for name in ("totals", "gaps", "ads", "parts")},
+    }
+
+
+@router.post("/{recording_id}/process", status_code=202)
+async def process(recording_id: str, body: ProcessAgain, deps: Deps) -> Accepted:
+    """Run processing steps again. 409 while it is recorded, and for remux without parts."""
+    async with deps.db.begin() as session:
+        row = await recordings.get_recording(session, recording_id)
+    steps = _steps_to_run(row, [*body.steps])
+    client = await deps.temporal.client()
+    await starts.start_processing(client, row, stable_host_id(deps.settings), steps)
+    return Accepted(
+        workflow_id=processing_workflow_id(str(row.id)), recording_id=row.id, action="process"
+    )
+
+
+async def _what_to_record(body: StartRecording, deps: Shared) -> tuple[str, str]:
+    if body.url:
+        return await check_source_address(body.url, deps.settings), body.quality or "best"
+    async with deps.db.begin() as session:
+        streamer = await streamers.get_streamer(session, str(body.streamer_id))
+    if streamer.platform != "twitch":
+        # What its name resolves to may have changed since it was added.
+        await check_source_address(streamer.url, deps.settings)
+    return streamer.url, body.quality or streamer.quality
+
+
+async def _detail(deps: Shared, recording_id: str) -> RecordingDetail:
+    async with deps.db.begin() as session:
+        return RecordingDetail.of(await recordings.get_detail(session, recording_id))
+
+
+async def _signal(
+    deps: Shared, recording_id: str, name: Literal["stop", "restart"], reason: str
+) -> Accepted:
+    async with deps.db.begin() as session:
+        row = await recordings.get_recording(session, recording_id)
+    await deps.temporal.signal(row.workflow_id, name, reason)
+    return Accepted(workflow_id=row.workflow_id, recording_id=row.id, action=name)
+
+
+def _steps_to_run(row: Recording, asked: list[str]) -> list[str]:
+    if row.status in {Status.DETECTING, Status.RECORDING, Status.RECONNECTING}:
+        raise Conflict("this recording is still running", hint="stop it first")
+    if row.parts_gone_at is not None and Step.REMUX in asked:
+        raise Conflict(
+            "the parts of this recording were deleted after its file was verified",
+            hint="leave remux out; the other steps use the final file",
+        )
+    steps = asked or [
+        step for step in PROCESSING_STEPS if step != Step.REMUX or row.parts_gone_at is None
+    ]
+    return [str(step) for step in PROCESSING_STEPS if step in steps]

@@ -1,0 +1,334 @@
+"""JSON in and out: the shapes of the outer contract."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from streamvault.contracts import PROCESSING_STEPS, STEPS, Step
+from streamvault.db import models
+
+Item = TypeVar("Item")
+
+Quality = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.,+-]{0,63}$")]
+Address = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
+Login = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,25}$")]
+ProcessingStep = Literal["remux", "thumbnails", "chapters", "sidecars", "notify"]
+
+TOTALS = (
+    "segments_expected",
+    "segments_stored",
+    "segments_late",
+    "segments_lost",
+    "segments_ad",
+    "segments_repaired",
+    "gap_s",
+    "ad_s",
+    "restarts",
+)
+
+
+class Body(BaseModel):
+    """What comes in: an unknown key is a mistake worth telling."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Listing(BaseModel, Generic[Item]):
+    items: list[Item]
+    next_cursor: str | None
+
+
+# ---- recordings
+
+
+class StartRecording(Body):
+    """One of the two: a streamer we follow, or an address."""
+
+    streamer_id: UUID | None = None
+    url: Address | None = None
+    quality: Quality | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> StartRecording:
+        if (self.streamer_id is None) == (self.url is None):
+            raise ValueError("give either streamer_id or url")
+        return self
+
+
+class ProcessAgain(Body):
+    steps: list[ProcessingStep] = Field(default=[], max_length=len(PROCESSING_STEPS))
+    """Empty: every step that can still run."""
+
+
+class StreamerRef(BaseModel):
+    id: UUID | None
+    login: str | None
+    name: str
+
+
+class Playable(BaseModel):
+    hls: bool
+    media: bool
+
+
+class Chapter(BaseModel):
+    start_s: float
+    title: str
+    category: str
+
+
+class StepItem(BaseModel):
+    name: str
+    state: str
+    attempt: int
+    progress: float | None
+    """From 0 to 1."""
+    started_at: datetime | None
+    ended_at: datetime | None
+    next_retry_at: datetime | None
+    error: str | None
+
+
+class PartItem(BaseModel):
+    number: int
+    size_bytes: int
+    duration_s: float
+
+
+class GapItem(BaseModel):
+    start_s: float
+    duration_s: float
+    cause: str
+    at: datetime | None
+
+
+class AdItem(BaseModel):
+    start_s: float
+    duration_s: float
+    kind: str
+
+
+class RecordingItem(BaseModel):
+    """A recording in a list."""
+
+    id: UUID
+    streamer: StreamerRef
+    stream_id: str | None
+    """The platform's id of the stream; null where it has none."""
+    title: str
+    category: str
+    status: str
+    step: str
+    quality: str
+    codec: str | None
+    started_at: datetime
+    ended_at: datetime | None
+    duration_s: float
+    size_bytes: int
+    bitrate_bps: int
+    workflow_id: str
+    path: str | None
+    playable: Playable
+    chapters: list[Chapter]
+    totals: dict[str, float]
+
+    @classmethod
+    def of(cls, row: models.Recording) -> RecordingItem:
+        return cls(**_recording(row))
+
+
+class RecordingDetail(RecordingItem):
+    """The one recording, with all it holds."""
+
+    steps: list[StepItem]
+    parts: list[PartItem]
+    gaps: list[GapItem]
+    ads: list[AdItem]
+
+    @classmethod
+    def of(cls, row: models.Recording) -> RecordingDetail:
+        return cls(
+            **_recording(row),
+            steps=steps_of(row),
+            parts=[_from(PartItem, part) for part in row.parts],
+            gaps=[_from(GapItem, gap) for gap in row.gaps],
+            ads=[_from(AdItem, ad) for ad in row.ads],
+        )
+
+
+def has_parts(row: models.Recording) -> bool:
+    """Whether the part files are there, so that the recording plays as HLS."""
+    return row.directory is not None and row.parts_gone_at is None and row.size_bytes > 0
+
+
+def steps_of(row: models.Recording) -> list[StepItem]:
+    """All seven, in the order in which they run."""
+    known = {step.name: step for step in row.steps}
+    return [_step(known[name]) for name in STEPS if name in known]
+
+
+def _recording(row: models.Recording) -> dict[str, Any]:
+    totals = row.totals or {}
+    return {
+        "id": row.id,
+        "streamer": StreamerRef(
+            id=row.streamer_id, login=row.streamer_login, name=row.streamer_name
+        ),
+        "stream_id": row.stream.platform_stream_id if row.stream else None,
+        "title": row.title,
+        "category": row.category,
+        "status": row.status,
+        "step": row.step,
+        "quality": row.variant or row.quality,
+        "codec": row.codec,
+        "started_at": row.started_at,
+        "ended_at": row.ended_at,
+        "duration_s": row.duration_s,
+        "size_bytes": row.size_bytes,
+        "bitrate_bps": row.bitrate_bps,
+        "workflow_id": row.workflow_id,
+        "path": row.path,
+        "playable": Playable(hls=has_parts(row), media=row.path is not None),
+        "chapters": _chapters(row),
+        "totals": {name: totals.get(name, 0) for name in TOTALS},
+    }
+
+
+def _chapters(row: models.Recording) -> list[Chapter]:
+    """Those in the final file; until it exists, what the channel said, by the clock."""
+    if row.chapters is not None:
+        return [
+            Chapter(
+                start_s=chapter.get("start_s", 0),
+                title=chapter.get("title", ""),
+                category=chapter.get("category", ""),
+            )
+            for chapter in row.chapters
+        ]
+    return [
+        Chapter(
+            start_s=max((event.timestamp - row.started_at).total_seconds(), 0.0),
+            title=event.title,
+            category=event.category,
+        )
+        for event in row.events
+    ]
+
+
+def _step(row: models.RecordingStep) -> StepItem:
+    item = _from(StepItem, row)
+    item.error = row.error or None
+    return item
+
+
+Shape = TypeVar("Shape", bound=BaseModel)
+
+
+def _from(shape: type[Shape], row: models.Base) -> Shape:
+    return shape(**{name: getattr(row, name) for name in shape.model_fields})
+
+
+# ---- streamers
+
+
+class NewStreamer(Body):
+    """One of the two: a Twitch login, or the address of any other source."""
+
+    login: Login | None = None
+    url: Address | None = None
+    quality: Quality = "best"
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> NewStreamer:
+        if (self.login is None) == (self.url is None):
+            raise ValueError("give either login or url")
+        return self
+
+
+class StreamerChange(Body):
+    name: Annotated[str, StringConstraints(min_length=1, max_length=100)] | None = None
+    enabled: bool | None = None
+    quality: Quality | None = None
+
+
+class StreamerItem(BaseModel):
+    id: UUID
+    platform: str
+    login: str
+    name: str
+    url: str
+    enabled: bool
+    quality: str
+    created_at: datetime
+
+    @classmethod
+    def of(cls, row: models.Streamer) -> StreamerItem:
+        return _from(cls, row)
+
+
+# ---- pipelines
+
+
+class PipelineItem(BaseModel):
+    """A stream's workflow and its child, as the database knows them."""
+
+    workflow_id: str
+    processing_workflow_id: str
+    recording_id: UUID
+    streamer: StreamerRef
+    title: str
+    status: str
+    step: str
+    reason: str | None
+    parked: list[str]
+    steps: list[StepItem]
+    started_at: datetime
+    ended_at: datetime | None
+    temporal_url: str | None
+
+
+class LiveStatus(BaseModel):
+    """What a workflow says of itself at this moment."""
+
+    stage: str
+    detail: str
+    parked: list[str]
+    error: str
+
+
+class PipelineDetail(PipelineItem):
+    live: LiveStatus | None
+    processing_temporal_url: str | None
+
+
+class Decision(Body):
+    """Which step is meant; empty means whatever is parked."""
+
+    step: Step | Literal[""] = ""
+
+
+class Accepted(BaseModel):
+    """What was asked for and is now a workflow's to do."""
+
+    workflow_id: str
+    recording_id: UUID
+    action: str
+
+
+class DeadLetter(BaseModel):
+    """Something that needs a person."""
+
+    id: str
+    kind: Literal["pipeline"]
+    recording_id: UUID
+    streamer: StreamerRef
+    title: str
+    status: str
+    step: str
+    error: str | None
+    since: datetime | None
+    temporal_url: str | None
