@@ -30,6 +30,7 @@ from streamvault.hls.records import (
     Gap,
     Record,
     SegmentStored,
+    Synced,
     Trouble,
 )
 from streamvault.hls.storing import Storing
@@ -316,7 +317,7 @@ def _interruption(records: Sequence[Record], finished: bool) -> tuple[str, GapCa
     """Why an earlier run ended, and what is missing since is put down to."""
     if finished:
         return "live again", GapCause.SOURCE
-    last = records[-1]
+    last = next((r for r in reversed(records) if not isinstance(r, Synced)), None)
     why = last.why if isinstance(last, Trouble) else "crash"
     return why, GapCause.DISK if why.startswith(DISK) else GapCause.WORKER
 

@@ -39,6 +39,10 @@ class SegmentLost(Exception):
         self.cause = cause
 
 
+class NoMedia(FetchFailed):
+    """An answer that looks like success and holds something else, such as a web page."""
+
+
 @dataclass(frozen=True, slots=True)
 class Joined:
     """From here on segments come from this session; `records` say so in the journal."""
@@ -248,7 +252,7 @@ class Downloads:
         )
         intake.finish()
         if intake.kind in ("", "-"):
-            raise FetchFailed("a segment is no media")
+            raise NoMedia("not a media segment")
 
     async def small(self, uri: str, byte_range: tuple[int, int] | None) -> bytes:
         """A small resource such as an init section, as a whole. Raises SegmentLost."""
@@ -284,11 +288,11 @@ class _Attempts:
     def delay_after(self, error: FetchFailed, *, late: bool) -> float:
         """Seconds until the next try. Raises SegmentLost when there is none."""
         self.failed += 1
-        self._gone += error.status in GONE
+        self._gone += error.status in GONE or isinstance(error, NoMedia)
         if self._gone >= self._thresholds.segment_gone_answers:
             # Behind the window it is gone because we were late, inside it the source lost it.
             cause = GapCause.NETWORK if late else GapCause.SOURCE
-            raise SegmentLost(str(error.status), cause, f"a segment: {error}")
+            raise SegmentLost(str(error.status or "no media"), cause, f"a segment: {error}")
         if self._is_hopeless():
             cause = GapCause.PROXY if error.by_proxy else GapCause.NETWORK
             raise SegmentLost("timeout", cause, f"a segment: {error}")

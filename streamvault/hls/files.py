@@ -279,12 +279,12 @@ class RecordingFiles:
         self._drop_next()
         if self._fd is not None:
             os.ftruncate(self._fd, self._end)
+            datasync(self._fd)
+            if self.part is not None:
+                self._journal.append_synced(self.part.number, self._end)
         self._append(*last)
         if any(isinstance(record, Ended) for record in last):
             (self.directory / PENDING_NAME).unlink(missing_ok=True)
-        if self._fd is not None and self.part is not None:
-            datasync(self._fd)
-            self._journal.append_synced(self.part.number, self._end)
         self._journal.sync()
 
 

@@ -64,6 +64,13 @@ class Placing:
         """So much media is missing before the next segment."""
         self._lost_s += duration_s
 
+    def is_new(self, segment: Segment) -> bool:
+        """Whether its date lies behind what is stored; False where dates do not tell."""
+        last = self._last
+        if last is None or last.date is None or segment.date is None:
+            return False
+        return segment.date >= last.date + last.duration_s / 2
+
     def place(self, listed: Listed, head: Head, segment_format: Format) -> Place:
         by_duration, by_date = self._continuity(listed.segment, head)
         hole_s = 0.0 if by_duration else listed.hole_s

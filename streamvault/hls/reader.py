@@ -105,28 +105,30 @@ class Reading:
     ) -> None:
         entry = bytearray()
         since: float | None = None
-        while data := await self._in_time(
-            threads, partial(stream.read, READ_BYTES), self._around.thresholds.reader_idle_s
-        ):
-            entry += data
-            now = time.time()
-            if since is None:
-                since = now
-                await self._begin(bytes(entry), now, playback)
-            elif now - since >= ENTRY_S or len(entry) >= ENTRY_BYTES:
-                await self._store(bytes(entry), since, now)
-                entry.clear()
-                since = now
-        if entry and since is not None:
-            await self._store(bytes(entry), since, time.time())
+        try:
+            while data := await self._in_time(
+                threads, partial(stream.read, READ_BYTES), self._around.thresholds.reader_idle_s
+            ):
+                entry += data
+                now = time.time()
+                if since is None:
+                    since = now
+                    await self._begin(data, now, playback)
+                elif now - since >= ENTRY_S or len(entry) >= ENTRY_BYTES:
+                    await self._store(bytes(entry), since, now)
+                    entry.clear()
+                    since = now
+        finally:
+            if entry and since is not None:
+                await self._store(bytes(entry), since, time.time())
 
     async def _begin(self, first: bytes, now: float, playback: Playback) -> None:
         why = "gap" if self._number else "start"
-        self._number += 1
         if self._last_at is not None and now - self._last_at > self._around.thresholds.gap_s:
             away_s = now - self._last_at
             gap = Gap(self._sequence, 0, self._last_at, away_s, "reconnect", GapCause.NETWORK, now)
             self._publish(await self._disk.run(partial(self._files.append, gap)))
+        self._number += 1
         part = PartOpened(self._number, _extension(first), now, why, playback.variant)
         self._disk.post(self._files.begin_segment)
         self._disk.post(partial(self._files.begin_part, part, None))

@@ -223,7 +223,7 @@ class Storing:
             )
         )
         if records is None:
-            await self._note_repeat(target.listed)
+            await self._note_repeat(segment)
             return
         self._number += bool(place.why)
         self._placing.stored(segment, head, kind, place)
@@ -232,11 +232,10 @@ class Storing:
         self._health.lost_in_a_row = self._health.repeats = 0
         self._publish(records)
 
-    async def _note_repeat(self, listed: Listed) -> None:
-        """Content that is stored already: the source shows it in place of something new."""
+    async def _note_repeat(self, segment: Segment) -> None:
+        """Content that is stored already; under a new date it is in place of something new."""
         self._health.repeats += 1
-        segment = listed.segment
-        if segment.date is not None and not listed.back:
+        if self._placing.is_new(segment):
             await self._note_hole(Hole(_gap(segment, "repeat", GapCause.SOURCE), cut=False))
 
     async def _give_up(self, segment: Segment, lost: SegmentLost) -> None:

@@ -132,7 +132,7 @@ async def run_recorder(origin: Origin, folder: Path) -> AsyncIterator[Recorder]:
 
 async def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
     async with asyncio.timeout(timeout_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  # the condition is another part's state
             await asyncio.sleep(0.01)
 
 
