@@ -9,10 +9,10 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar, cast
 
 from streamlink.stream.hls.hls import HLSStream
-from streamlink.stream.stream import Stream, StreamIO
+from streamlink.stream.stream import Stream
 
 from streamvault.errors import SourceError, SourceUnavailable, StreamOffline, UnknownSource
 from streamvault.playback.addresses import check_url, name_of, site_of
@@ -52,12 +52,13 @@ class Sources:
         check_url(url)
         return await self._in_thread(lambda: self._resolve(url, quality))
 
-    def open_reader(self, url: str, quality: str = "best") -> StreamIO:
+    def open_reader(self, url: str, quality: str = "best") -> BinaryIO:
         """streamlink's own reader, for what is not HLS. Blocks, as do its `read`s; close it."""
         check_url(url)
         with self._visits.visit(url, keep=True) as visit:
             variant = choose(_streams(visit), quality)
-            return variant.stream.open()
+            # Its class has read and close, and nothing that a type checker would take for them.
+            return cast("BinaryIO", variant.stream.open())
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

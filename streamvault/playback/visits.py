@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import certifi
 import requests
@@ -68,7 +68,9 @@ class Visits:
         if proxy_url:
             self._options["http-proxy"] = proxy_url
         if ca_bundle:
-            self._options["http-ssl-verify"] = str(_with_system(ca_bundle))
+            # Kept, since the file goes with its object.
+            self._authorities = _with_system(ca_bundle)
+            self._options["http-ssl-verify"] = self._authorities.name
         self._plugins = Streamlink().plugins
         # Its lines hold addresses with tokens, and what matters comes back as an error.
         logging.getLogger("streamlink").setLevel(logging.CRITICAL)
@@ -103,9 +105,10 @@ class Visits:
         return visit
 
 
-def _with_system(extra: Path) -> Path:
+def _with_system(extra: Path) -> IO[bytes]:
     """A file with the system's authorities and the extra ones; requests takes one file only."""
     system = ssl.get_default_verify_paths().cafile or certifi.where()
-    with tempfile.NamedTemporaryFile(prefix="authorities-", suffix=".pem", delete=False) as file:
-        file.write(Path(system).read_bytes() + b"\n" + extra.read_bytes())
-    return Path(file.name)
+    file = tempfile.NamedTemporaryFile(prefix="authorities-", suffix=".pem")  # noqa: SIM115
+    file.write(Path(system).read_bytes() + b"\n" + extra.read_bytes())
+    file.flush()
+    return file

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Iterator
+from typing import BinaryIO
 
 import httpx
 import pytest
@@ -196,6 +199,23 @@ async def test_the_environment_does_not_decide_whom_to_trust(
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nonexistent/authorities.pem")
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
     assert (await sources.look(live.url)).login == live.login
+
+
+async def test_streamlinks_own_reader(sources: Sources, live: FakeChannel) -> None:
+    live.offline()
+    reader = await asyncio.to_thread(sources.open_reader, live.hls_url, "best")
+    assert await asyncio.to_thread(_read_all, reader) == live.content()
+
+
+def _read_all(reader: BinaryIO) -> bytes:
+    with contextlib.closing(reader):
+        return b"".join(iter(lambda: reader.read(65536), b""))
+
+
+async def test_a_reader_of_nothing(sources: Sources, fake_twitch: FakeTwitch) -> None:
+    url = fake_twitch.channel().url
+    with pytest.raises(StreamOffline):
+        await asyncio.to_thread(sources.open_reader, url, "best")
 
 
 async def test_the_resolved_playlist_plays(sources: Sources, live: FakeChannel) -> None:
