@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import uvicorn
@@ -27,6 +28,12 @@ from tests.fake_twitch.tls import Certificates, make_certificates
 from tests.fake_twitch.world import Variant, World
 
 PARENT_CHECK_S = 0.5
+TITLES = (
+    ("Building a clock from scratch", "Makers & Crafting", "509673"),
+    ("Counting frames, one by one", "Software and Game Development", "1469308723"),
+    ("Endgames for beginners", "Chess", "743"),
+    ("Just talking over breakfast", "Just Chatting", "509658"),
+)
 
 
 class Server(uvicorn.Server):
@@ -52,6 +59,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=0, help="of the plain listener")
     parser.add_argument("--live", action="append", default=[], help="a channel to start with")
     parser.add_argument("--profile", default="", help="media profile of those, such as 720p")
+    parser.add_argument("--retitle-s", type=float, default=0, help="new titles for those, in turn")
     parser.add_argument("--ffmpeg", default=os.environ.get("FFMPEG", ""))
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args()
@@ -84,9 +92,12 @@ async def _run(options: argparse.Namespace) -> None:
         await asyncio.sleep(0.01)
     addresses = _addresses(plain_port, tls_port, proxy_port, certificates)
     _announce(addresses, options.port_file)
-    watch = asyncio.create_task(_end_with_parent(parent, servers))
+    beside = [asyncio.create_task(_end_with_parent(parent, servers))]
+    if options.retitle_s:
+        beside.append(asyncio.create_task(_retitle(world, options.retitle_s)))
     await asyncio.gather(*serving)
-    watch.cancel()
+    for task in beside:
+        task.cancel()
     proxy.cut()
     gate.close()
 
@@ -130,11 +141,21 @@ async def _end_with_parent(parent: int, servers: list[Server]) -> None:
         server.should_exit = True
 
 
+async def _retitle(world: World, every_s: float) -> None:
+    """What streamers do now and then; recordings get chapters from it."""
+    for turn in count(1):
+        await asyncio.sleep(every_s)
+        for place, channel in enumerate(list(world.channels.values())):
+            channel.describe(*TITLES[(place + turn) % len(TITLES)])
+
+
 async def _go_live(control: Control, login: str, profile: str) -> None:
     channel = control.origin.world.add(login)
     if profile:
         source = Variant(f"{profile}30", profile, source=True)
         channel.variants = (source, *channel.variants[1:])
+    place = len(control.origin.world.channels) - 1
+    channel.title, channel.category, channel.category_id = TITLES[place % len(TITLES)]
     await control.warm(channel)
     channel.go_online(channel.options)
 

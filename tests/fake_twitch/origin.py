@@ -39,7 +39,7 @@ class Origin:
         self.faults = faults
         self.seen: Counter[str] = Counter()
         self.fetched: Counter[tuple[str, str, int]] = Counter()
-        self.body = lru_cache(maxsize=96)(self._body)
+        self.body = lru_cache(maxsize=48)(self._body)
 
     def routes(self) -> list[Route]:
         return [
