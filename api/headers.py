@@ -16,9 +16,11 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "worker-src 'self'",
     )
 )
-# Recorded bytes are a stranger's: opened on their own they run nothing and have no origin.
+# Recorded bytes are a stranger's: opened on their own, nothing in them runs. They keep their
+# origin, since Chromium's own player could not load them without one.
 FILE_SECURITY_POLICY = (
-    "sandbox; default-src 'none'; media-src 'self'; img-src 'self'; frame-ancestors 'none'"
+    "sandbox allow-same-origin; default-src 'none'; media-src 'self'; img-src 'self';"
+    " frame-ancestors 'none'"
 )
 
 SECURITY_HEADERS = {

@@ -18,18 +18,6 @@ Address = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
 Login = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,25}$")]
 ProcessingStep = Literal["remux", "thumbnails", "chapters", "sidecars", "notify"]
 
-TOTALS = (
-    "segments_expected",
-    "segments_stored",
-    "segments_late",
-    "segments_lost",
-    "segments_ad",
-    "segments_repaired",
-    "gap_s",
-    "ad_s",
-    "restarts",
-)
-
 
 class Body(BaseModel):
     """What comes in: an unknown key is a mistake worth telling."""
@@ -112,6 +100,20 @@ class AdItem(BaseModel):
     kind: str
 
 
+class Totals(BaseModel):
+    """The account of a recording; segments are counts, the rest seconds."""
+
+    segments_expected: int = 0
+    segments_stored: int = 0
+    segments_late: int = 0
+    segments_lost: int = 0
+    segments_ad: int = 0
+    segments_repaired: int = 0
+    gap_s: float = 0
+    ad_s: float = 0
+    restarts: int = 0
+
+
 class RecordingItem(BaseModel):
     """A recording in a list."""
 
@@ -122,6 +124,8 @@ class RecordingItem(BaseModel):
     title: str
     category: str
     status: str
+    reason: str
+    """Why it failed or needs attention, in one line; else empty."""
     step: str
     quality: str
     codec: str | None
@@ -134,7 +138,7 @@ class RecordingItem(BaseModel):
     path: str | None
     playable: Playable
     chapters: list[Chapter]
-    totals: dict[str, float]
+    totals: Totals
 
     @classmethod
     def of(cls, row: models.Recording) -> RecordingItem:
@@ -182,6 +186,7 @@ def _recording(row: models.Recording) -> dict[str, Any]:
         "title": row.title,
         "category": row.category,
         "status": row.status,
+        "reason": row.reason,
         "step": row.step,
         "quality": row.variant or row.quality,
         "codec": row.codec,
@@ -194,7 +199,7 @@ def _recording(row: models.Recording) -> dict[str, Any]:
         "path": row.path,
         "playable": Playable(hls=has_parts(row), media=row.path is not None),
         "chapters": _chapters(row),
-        "totals": {name: totals.get(name, 0) for name in TOTALS},
+        "totals": Totals(**{k: v for k, v in totals.items() if k in Totals.model_fields}),
     }
 
 
@@ -211,11 +216,12 @@ def _chapters(row: models.Recording) -> list[Chapter]:
         ]
     return [
         Chapter(
-            start_s=max((event.timestamp - row.started_at).total_seconds(), 0.0),
+            # The first one holds from the first picture on, whenever it was that we looked.
+            start_s=max((event.timestamp - row.started_at).total_seconds(), 0.0) if number else 0,
             title=event.title,
             category=event.category,
         )
-        for event in row.events
+        for number, event in enumerate(row.events)
     ]
 
 

@@ -91,7 +91,7 @@ def _page(places: dict[str, str], rows: Sequence[Recording]) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>StreamVault</title>'
         '<meta name="viewport" content="width=device-width"><meta name="color-scheme"'
-        ' content="light dark"></head><body><h1>StreamVault</h1>'
+        ' content="light dark"><link rel="icon" href="data:,"></head><body><h1>StreamVault</h1>'
         f"<h2>Where things are</h2><ul>{links}</ul><h2>Recordings</h2>{items}</body></html>"
     )
 

@@ -54,7 +54,9 @@ async def test_the_whole_file(client: httpx.AsyncClient, media: str) -> None:
     assert headers["accept-ranges"] == "bytes"
     assert headers["content-length"] == "10240"
     assert headers["content-disposition"].startswith("inline; filename*=utf-8''Alice")
-    assert headers["content-security-policy"].startswith("sandbox; default-src 'none'")
+    assert headers["content-security-policy"].startswith(
+        "sandbox allow-same-origin; default-src 'none'"
+    )
     saved = await client.get(f"{media}/media?download=true")
     assert saved.headers["content-disposition"].startswith("attachment;")
 
