@@ -116,10 +116,10 @@ class Listing:
     def resumed(self, torn_bytes: int, why: str, cause: GapCause, next_number: int | None) -> None:
         """The capture goes on after an interruption; say so in the journal once it does."""
         self.trouble = cause
+        had_known = self._known is not None
         self._resumed = lambda number, gap_s: Resumed(
-            number, self._session == 1 and self._known is not None, torn_bytes, gap_s,
-            time.time(), why,
-        )  # fmt: skip
+            number, had_known and self._session <= 1, torn_bytes, gap_s, time.time(), why
+        )
         self._cursor.new_session(next_number if self._known else None)
 
     def preload(self, pending: Sequence[Segment], torn_bytes: int) -> None:
@@ -130,9 +130,14 @@ class Listing:
         self._cursor.taken_until(pending[-1])
         self._notes = [PendingResumed(len(pending), pending[0].number, torn_bytes)]
         if self._known is not None:
-            notes, self._notes = self._notes, []
-            self._put(Joined(self._known, tuple(notes)))
+            self._put(Joined(self._known, self._take_notes(pending[0].number, 0.0)))
             self._put_pending()
+
+    def _take_notes(self, number: int, gap_s: float) -> tuple[Record, ...]:
+        """What the journal still has to be told of the interruption."""
+        resumed, self._resumed = self._resumed, None
+        notes, self._notes = self._notes, []
+        return (*([resumed(number, gap_s)] if resumed else []), *notes)
 
     def _put_pending(self) -> None:
         for segment in self._pending:
@@ -334,12 +339,8 @@ class Listing:
                 FORMAT_VERSION, playback.playlist_url, time.time(), playlist.target_duration_s
             )
         ]
-        if self._resumed is not None:
-            gap_s = sum(item.duration_s for item in taken if isinstance(item, Missing))
-            records.append(self._resumed(playlist.media_sequence, gap_s))
-            self._resumed = None
-        records += self._notes
-        self._notes = []
+        gap_s = sum(item.duration_s for item in taken if isinstance(item, Missing))
+        records += self._take_notes(playlist.media_sequence, gap_s)
         cut, self._cut = self._cut, ""
         self._put(Joined(playback, tuple(records), cut))
         self._put_pending()
