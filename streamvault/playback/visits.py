@@ -5,19 +5,20 @@ from __future__ import annotations
 import contextlib
 import logging
 import ssl
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import certifi
 import requests
 from streamlink.exceptions import StreamlinkError
 from streamlink.plugin import Plugin
+from streamlink.session.http import SSLContextAdapter
 from streamlink.session.session import Streamlink
 from streamlink.stream.stream import Stream
+from urllib3.util import create_urllib3_context
 
 from streamvault.errors import SourceUnavailable, UnknownSource
 from streamvault.playback.addresses import host_of
@@ -68,9 +69,8 @@ class Visits:
         if proxy_url:
             self._options["http-proxy"] = proxy_url
         if ca_bundle:
-            # Kept, since the file goes with its object.
-            self._authorities = _with_system(ca_bundle)
-            self._options["http-ssl-verify"] = self._authorities.name
+            self._options["http-ssl-verify"] = str(ca_bundle)
+        self._trust = _system_trust() if ca_bundle else None
         self._plugins = Streamlink().plugins
         # Its lines hold addresses with tokens, and what matters comes back as an error.
         logging.getLogger("streamlink").setLevel(logging.CRITICAL)
@@ -92,6 +92,8 @@ class Visits:
     def _begin(self, url: str) -> Visit:
         session = Streamlink(self._options, plugins_builtin=False)
         session.plugins = self._plugins
+        if self._trust:
+            session.http.mount("https://", _Trusting(self._trust))
         with self._loading:
             # Not session.resolve_url: its cache would keep every session alive.
             match = session.plugins.match_url(url)
@@ -105,10 +107,20 @@ class Visits:
         return visit
 
 
-def _with_system(extra: Path) -> IO[bytes]:
-    """A file with the system's authorities and the extra ones; requests takes one file only."""
-    system = ssl.get_default_verify_paths().cafile or certifi.where()
-    file = tempfile.NamedTemporaryFile(prefix="authorities-", suffix=".pem")  # noqa: SIM115
-    file.write(Path(system).read_bytes() + b"\n" + extra.read_bytes())
-    file.flush()
-    return file
+class _Trusting(SSLContextAdapter):
+    """Trusts what the given context holds; requests itself adds the file named by `verify`."""
+
+    def __init__(self, trust: ssl.SSLContext) -> None:
+        self._trust = trust
+        super().__init__()
+
+    def get_ssl_context(self) -> ssl.SSLContext:
+        return self._trust
+
+
+def _system_trust() -> ssl.SSLContext:
+    """The system's authorities and those that come with requests, parsed once for all sessions."""
+    trust = create_urllib3_context()
+    trust.load_default_certs()
+    trust.load_verify_locations(certifi.where())
+    return trust

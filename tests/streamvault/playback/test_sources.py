@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import BinaryIO
 
 import httpx
@@ -21,6 +22,7 @@ from streamvault.errors import (
 from streamvault.playback.sources import Sources
 from streamvault.source import Transport
 from tests.fake_twitch.client import FakeChannel, FakeTwitch
+from tests.fake_twitch.tls import make_certificates
 
 
 @pytest.fixture(scope="module")
@@ -191,6 +193,16 @@ async def test_an_authority_that_is_not_trusted(live: FakeChannel) -> None:
     with pytest.raises(SourceUnavailable, match="not trusted"):
         await untrusting.look(live.url)
     untrusting.close()
+
+
+async def test_a_bundle_adds_to_what_the_system_trusts(
+    live: FakeChannel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # OpenSSL takes the system's authorities from here; the bundle holds an unrelated one.
+    monkeypatch.setenv("SSL_CERT_FILE", str(live.fake.ca_bundle))
+    sources = Sources(live.fake.proxy_url, make_certificates(tmp_path).ca)
+    assert (await sources.look(live.url)).login == live.login
+    sources.close()
 
 
 async def test_the_environment_does_not_decide_whom_to_trust(
