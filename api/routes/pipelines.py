@@ -46,7 +46,12 @@ async def list_all(
     """Newest first, from the database."""
     async with deps.db.begin() as session:
         page = await recordings.list_recordings(
-            session, limit=limit, cursor=cursor, streamer_id=streamer_id, status=status or ()
+            session,
+            limit=limit,
+            cursor=cursor,
+            streamer_id=streamer_id,
+            status=status or (),
+            with_steps=True,
         )
     items = [PipelineItem(**_pipeline(row, deps)) for row in page.items]
     return Listing(items=items, next_cursor=page.next_cursor)

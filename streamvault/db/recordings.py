@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import CursorResult, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import selectinload
+from sqlalchemy.orm import joinedload, selectinload
 
 from streamvault.contracts import STEPS, Step, url_workflow_id
 from streamvault.db import streamers, streams
@@ -98,7 +98,7 @@ async def get_detail(session: AsyncSession, recording_id: str | UUID) -> Recordi
         select(Recording)
         .where(Recording.id == as_uuid(recording_id))
         .options(*_FOR_LISTS)
-        .options(*(selectinload(r) for r in (Recording.parts, Recording.gaps, Recording.ads)))
+        .options(*map(selectinload, _ONLY_ALONE))
         .execution_options(populate_existing=True)
     )
     if found is None:
@@ -114,9 +114,12 @@ async def list_recordings(
     streamer_id: str | UUID | None = None,
     status: Sequence[str] = (),
     q: str = "",
+    with_steps: bool = False,
 ) -> Page[Recording]:
-    """Newest first, with stream, steps and events. `q` searches title, streamer and category."""
+    """Newest first, with stream and events. `q` searches title, streamer and category."""
     query = select(Recording).options(*_FOR_LISTS)
+    if with_steps:
+        query = query.options(selectinload(Recording.steps))
     if streamer_id:
         query = query.where(Recording.streamer_id == as_uuid(streamer_id, "streamer"))
     if status:
@@ -264,8 +267,5 @@ async def _insert_unless_open(session: AsyncSession, new: NewRecording) -> UUID 
     return inserted
 
 
-_FOR_LISTS = (
-    selectinload(Recording.stream),
-    selectinload(Recording.steps),
-    selectinload(Recording.events),
-)
+_FOR_LISTS = (joinedload(Recording.stream), selectinload(Recording.events))
+_ONLY_ALONE = (Recording.steps, Recording.parts, Recording.gaps, Recording.ads)

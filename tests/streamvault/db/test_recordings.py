@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import asyncio
 from datetime import date
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 from sqlalchemy.exc import InvalidRequestError
 
 from streamvault.contracts import STEPS, Status, url_workflow_id
@@ -83,7 +83,7 @@ async def test_the_end_of_the_capture_is_noted_once(db: Database) -> None:
     assert ends[0] is not None and ends[0] == ends[1]
 
 
-@pytest.mark.parametrize("recording_id", [str(uuid4()), "no-uuid", "../../etc/passwd", ""])
+@pytest.mark.parametrize("recording_id", ["0" * 32, "no-uuid", "../../etc/passwd", ""])
 async def test_what_does_not_exist_is_not_found(db: Database, recording_id: str) -> None:
     async with db.begin() as session:
         for ask in (recordings.get_recording, recordings.get_detail):
@@ -202,10 +202,29 @@ async def test_a_cursor_that_is_not_ours_is_refused(db: Database, cursor: str) -
             await recordings.list_recordings(session, cursor=cursor)
 
 
-async def test_a_list_does_not_load_row_by_row(db: Database) -> None:
-    await opened(db)
-    async with db.begin() as session:
-        page = await recordings.list_recordings(session)
-        assert len(page.items[0].steps) == 7
-        with pytest.raises(InvalidRequestError):
-            _ = page.items[0].parts
+async def test_a_list_takes_as_many_statements_for_many_rows_as_for_one(db: Database) -> None:
+    statements: list[str] = []
+    event.listen(
+        db.engine.sync_engine,
+        "before_cursor_execute",
+        lambda _c, _cur, statement, *_: statements.append(statement),
+    )
+    sent = []
+    for key in "abc":
+        recording_id = await opened(db, key)
+        async with db.begin() as session:
+            await recordings.note_detected(
+                session,
+                recording_id,
+                Detection("A", "twitch", "a", platform_stream_id=key, title=key),
+            )
+        async with db.begin() as session:
+            statements.clear()
+            page = await recordings.list_recordings(session, with_steps=True)
+            assert [len(item.steps) for item in page.items] == [7] * len(page.items)
+            assert all(item.stream for item in page.items)
+            sent.append(len(statements))
+    assert sent == [3, 3, 3]
+    # What a list does not load is an error, not one more query per row.
+    with pytest.raises(InvalidRequestError):
+        _ = page.items[0].parts
