@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from streamvault.media.verify import Check, Expected, SourcePart, Verification
+from streamvault.media.probe import Step
+from streamvault.media.verify import Check, Expected, Holes, Verification
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +36,21 @@ class RemuxResult:
     """The file was there already, from the same parts."""
 
 
+def expected_to_json(expected: Expected) -> dict[str, Any]:
+    """For a receipt or a report; without the parts, which a later check does not need."""
+    return dataclasses.asdict(dataclasses.replace(expected, parts=()))
+
+
+def expected_from_json(stored: Mapping[str, Any]) -> Expected:
+    """The other way. Raises KeyError or TypeError when it is of another shape."""
+    holes = stored["holes"] and _holes_from_json(stored["holes"])
+    return Expected(**{**stored, "parts": (), "holes": holes})
+
+
 def write_receipt(result: RemuxResult, fingerprint: str) -> str:
     """JSON; `fingerprint` stands for everything the file depends on."""
-    return json.dumps(
-        {"fingerprint": fingerprint} | dataclasses.asdict(result), default=str, indent=1
-    )
+    stored = dataclasses.asdict(result) | {"expected": expected_to_json(result.expected)}
+    return json.dumps({"fingerprint": fingerprint} | stored, default=str, indent=1)
 
 
 def read_receipt(path: Path, fingerprint: str, final: Path) -> RemuxResult | None:
@@ -47,13 +60,23 @@ def read_receipt(path: Path, fingerprint: str, final: Path) -> RemuxResult | Non
         same = stored.pop("fingerprint") == fingerprint
         if not same or final.stat().st_size != stored["size_bytes"]:
             return None
-    except (OSError, ValueError, KeyError):
+        return _result_from_json(stored, final)
+    except (OSError, ValueError, KeyError, TypeError):
+        # No receipt, or one of another release: the file is made again.
         return None
+
+
+def _result_from_json(stored: dict[str, Any], final: Path) -> RemuxResult:
     expected, verification = stored.pop("expected"), stored.pop("verification")
-    parts = [SourcePart(**(part | {"path": Path(part["path"])})) for part in expected.pop("parts")]
     checks = tuple(Check(**check) for check in verification["checks"])
+    holes = verification["holes"] and _holes_from_json(verification["holes"])
     return RemuxResult(
         **(stored | {"path": final, "warnings": tuple(stored["warnings"]), "reused": True}),
-        expected=Expected(**expected, parts=tuple(parts)),
-        verification=Verification(checks, verification["stream_hash"]),
+        expected=expected_from_json(expected),
+        verification=Verification(checks, verification["stream_hash"], holes),
     )
+
+
+def _holes_from_json(stored: Mapping[str, Any]) -> Holes:
+    steps = {kind: tuple(Step(**s) for s in steps) for kind, steps in stored["steps"].items()}
+    return Holes(steps, stored["ends_apart_s"])

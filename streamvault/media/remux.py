@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from streamvault.errors import RemuxFailed, StorageFull, StorageUnwritable
@@ -22,7 +22,13 @@ from streamvault.media.chapters import Chapter, ffmetadata, slice_chapters
 from streamvault.media.ffmpeg import Ffmpeg, Progress, RunResult, describe_exit, run
 from streamvault.media.files import put_in_place, storage_error, write_atomic
 from streamvault.media.probe import probe_parts
-from streamvault.media.receipt import RemuxResult, read_receipt, write_receipt
+from streamvault.media.receipt import (
+    RemuxResult,
+    expected_from_json,
+    expected_to_json,
+    read_receipt,
+    write_receipt,
+)
 from streamvault.media.remux_plan import (
     Files,
     OutputPlan,
@@ -36,7 +42,15 @@ from streamvault.media.remux_plan import (
 from streamvault.media.streamhash import read_hashes
 from streamvault.media.verify import Expected, verify
 
-__all__ = ["PartFile", "RemuxOrder", "RemuxProgress", "RemuxResult", "remux"]
+__all__ = [
+    "PartFile",
+    "RemuxOrder",
+    "RemuxProgress",
+    "RemuxResult",
+    "expected_from_json",
+    "expected_to_json",
+    "remux",
+]
 
 SPACE_SHARE = 1.02
 SPACE_SPARE_BYTES = 64 * 1024 * 1024
@@ -129,18 +143,24 @@ class _Job:
         try:
             with tempfile.TemporaryDirectory(prefix="streamvault-") as scratch:
                 result = await self._mux(self._write_inputs(Path(scratch)))
-            # The receipt comes first: without the file it is worth nothing, the file without it
-            # would be made again.
-            write_atomic(self._receipt, write_receipt(result, self._fingerprint()))
-            await asyncio.to_thread(put_in_place, self._temporary, self._final)
+            await asyncio.to_thread(self._put_in_place, result)
         except OSError as error:
             raise storage_error(error, self._final.parent) from error
         finally:
             self._temporary.unlink(missing_ok=True)
         return result
 
+    def _put_in_place(self, result: RemuxResult) -> None:
+        # The receipt comes first: without the file it is worth nothing, the file without it would
+        # be made again.
+        write_atomic(self._receipt, write_receipt(result, self._fingerprint()))
+        put_in_place(self._temporary, self._final)
+
     def _prepare(self) -> None:
-        """A clean directory with enough room in it."""
+        """A clean directory with enough room in it, and something to put there."""
+        if not self._plan.codecs:
+            name = self._plan.pieces[0].part.file.path.name
+            raise RemuxFailed(f"{name} holds neither picture nor sound")
         directory = self._final.parent
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -193,7 +213,7 @@ class _Job:
             path=self._final,
             size_bytes=self._temporary.stat().st_size,
             duration_s=expected.duration_s,
-            expected=expected,
+            expected=replace(expected, holes=verification.holes),
             verification=verification,
             video=self._plan.video_words,
             audio=self._plan.audio_words,

@@ -33,6 +33,15 @@ class SourcePart:
 
 
 @dataclass(frozen=True, slots=True)
+class Holes:
+    """Where a file has nothing for a while, and how far apart its streams end."""
+
+    steps: dict[str, tuple[Step, ...]]
+    """By `video` and `audio`."""
+    ends_apart_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Expected:
     """What is known of the source without looking at the output."""
 
@@ -45,7 +54,9 @@ class Expected:
     non_monotonic: int = 0
     """Decode times that did not rise, as ffmpeg counted them while muxing."""
     parts: tuple[SourcePart, ...] = ()
-    """Asked only when the output has a hole that needs an explanation; may be gone later."""
+    """Asked only when the output has a hole that needs an explanation."""
+    holes: Holes | None = None
+    """Those explained when the file was made: enough for a check after the parts are gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +72,8 @@ class Verification:
     checks: tuple[Check, ...]
     stream_hash: dict[str, str] = field(default_factory=dict)
     """Of the output; empty when only the quick checks were asked for."""
+    holes: Holes | None = None
+    """Of the output."""
 
     @property
     def ok(self) -> bool:
@@ -92,11 +105,12 @@ async def verify(
         found = await probe_output(path)
     except MediaError as error:
         return Verification((Check("readable", False, str(error)),))
-    checks = [*_quick_checks(found, expected), await _holes_check(found, expected)]
+    holes = Holes({k: s.steps for k, s in found.streams.items()}, _ends_apart(found.streams))
+    checks = [*_quick_checks(found, expected), await _holes_check(holes, expected)]
     if not full:
-        return Verification(tuple(checks))
+        return Verification(tuple(checks), holes=holes)
     hashes = await hash_of(path, expected.codecs, ffmpeg, on_progress)
-    return Verification((*checks, _hash_check(hashes, expected.stream_hash)), hashes)
+    return Verification((*checks, _hash_check(hashes, expected.stream_hash)), hashes, holes)
 
 
 async def hash_of(
@@ -158,20 +172,27 @@ def _hash_check(found: Mapping[str, str], expected: Mapping[str, str]) -> Check:
     return Check("stream hash", dict(found) == dict(expected), detail)
 
 
-async def _holes_check(found: OutputFacts, expected: Expected) -> Check:
-    """Holes and a difference of the ends are fine where the source has them too."""
-    odd = _unexplained(found.streams, _between_parts(expected.parts))
-    apart = _ends_apart(found.streams)
-    if not odd and apart < AV_END_SLACK_S:
-        return Check("holes", True, f"video and audio end {apart:.2f} s apart, no unknown hole")
-    if not expected.parts or not all(part.path.exists() for part in expected.parts):
-        return Check("holes", False, _hole_words(odd, apart, None))
-    source = _on_one_clock(await scan_parts([p.path for p in expected.parts]), expected.parts)
-    known = {kind: stream.steps for kind, stream in source.items()}
-    odd = [(k, s) for k, s in odd if not any(_alike(s, t) for t in known.get(k, ()))]
-    source_apart = _ends_apart(source)
-    ok = not odd and abs(apart - source_apart) < AV_END_SLACK_S
-    return Check("holes", ok, _hole_words(odd, apart, source_apart))
+async def _holes_check(found: Holes, expected: Expected) -> Check:
+    """Holes, and a difference of the ends, are fine where the source has them too."""
+    known = expected.holes or Holes({}, 0.0)
+    between = _between_parts(expected.parts)
+    odd = _unexplained(found, known, between)
+    readable = bool(expected.parts) and all(part.path.exists() for part in expected.parts)
+    if (odd or not _end_alike(found, known)) and readable:
+        known = await _holes_of_source(expected.parts)
+        odd = _unexplained(found, known, between)
+    words = [f"{kind} hole of {s.length_s:.2f} s at {s.at_s:.2f} s" for kind, s in odd[:3]]
+    ends = f"streams end {found.ends_apart_s:.2f} s apart, {known.ends_apart_s:.2f} s in the parts"
+    return Check("holes", not odd and _end_alike(found, known), "; ".join([*words, ends]))
+
+
+def _end_alike(one: Holes, other: Holes) -> bool:
+    return abs(one.ends_apart_s - other.ends_apart_s) < AV_END_SLACK_S
+
+
+async def _holes_of_source(parts: Sequence[SourcePart]) -> Holes:
+    source = _on_one_clock(await scan_parts([part.path for part in parts]), parts)
+    return Holes({k: s.steps for k, s in source.items()}, _ends_apart(source))
 
 
 def _between_parts(parts: Sequence[SourcePart]) -> list[Step]:
@@ -181,12 +202,12 @@ def _between_parts(parts: Sequence[SourcePart]) -> list[Step]:
     ]
 
 
-def _unexplained(streams: Mapping[str, Packets], holes: Sequence[Step]) -> list[tuple[str, Step]]:
+def _unexplained(found: Holes, known: Holes, between: Sequence[Step]) -> list[tuple[str, Step]]:
     return [
         (kind, step)
-        for kind, stream in streams.items()
-        for step in stream.steps
-        if not any(_alike(step, hole) for hole in holes)
+        for kind, steps in found.steps.items()
+        for step in steps
+        if not any(_alike(step, hole) for hole in (*between, *known.steps.get(kind, ())))
     ]
 
 
@@ -214,9 +235,3 @@ def _on_one_clock(
                 before.packets + seen.packets, seen.end_s + part.offset_s, before.steps + moved
             )
     return joined
-
-
-def _hole_words(odd: Sequence[tuple[str, Step]], apart: float, source_apart: float | None) -> str:
-    holes = [f"{kind} hole of {s.length_s:.2f} s at {s.at_s:.2f} s" for kind, s in odd[:3]]
-    known = "" if source_apart is None else f", {source_apart:.2f} s in the parts"
-    return "; ".join([*holes, f"video and audio end {apart:.2f} s apart{known}"])

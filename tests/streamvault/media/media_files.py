@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
+import os
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -117,3 +120,20 @@ def script(path: Path, body: str) -> Path:
     )
     path.chmod(0o755)
     return path
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    with contextlib.suppress(OSError):
+        # A zombie waits for init, which is nothing we started.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    return False
+
+
+async def until(true: Callable[[], object]) -> None:
+    async with asyncio.timeout(30):
+        while not true():  # noqa: ASYNC110  # another process cannot set an event
+            await asyncio.sleep(0.02)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,7 @@ import pytest
 from streamvault.errors import MediaError, RemuxFailed, ToolMissing
 from streamvault.media import ffmpeg as module
 from streamvault.media.ffmpeg import Ffmpeg, find_ffmpeg, run, run_python_child, self_test
-from tests.streamvault.media.media_files import WHEEL, script
+from tests.streamvault.media.media_files import WHEEL, is_gone, script, until
 
 ROOT = Path(__file__).parents[3]
 
@@ -141,22 +139,5 @@ async def test_a_defect_in_a_child_is_an_error_with_its_last_line() -> None:
         await run_python_child("streamvault.media.probe_child", {"what": "no such thing"})
 
 
-def is_gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    with contextlib.suppress(OSError):
-        # A zombie waits for init, which is nothing we started.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    return False
-
-
 async def until_gone(*pids: int) -> None:
     await until(lambda: all(is_gone(pid) for pid in pids))
-
-
-async def until(true: Callable[[], object]) -> None:
-    async with asyncio.timeout(30):
-        while not true():  # noqa: ASYNC110  # another process cannot set an event
-            await asyncio.sleep(0.02)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 from pathlib import Path
@@ -11,7 +12,13 @@ import pytest
 
 from streamvault.errors import VerificationFailed
 from streamvault.media.ffmpeg import Ffmpeg
-from streamvault.media.remux import RemuxOrder, RemuxResult, remux
+from streamvault.media.remux import (
+    RemuxOrder,
+    RemuxResult,
+    expected_from_json,
+    expected_to_json,
+    remux,
+)
 from streamvault.media.verify import Verification, verify
 from tests.streamvault.media.media_files import START, Source, part
 
@@ -42,9 +49,18 @@ def failed(verification: Verification) -> list[str]:
 async def test_a_good_file_passes_again_at_any_time(
     each_ffmpeg: Ffmpeg, finished: RemuxResult
 ) -> None:
-    later = dataclasses.replace(finished.expected, parts=())
-    assert failed(await verify(finished.path, later, each_ffmpeg)) == ["holes"]
-    assert failed(await verify(finished.path, finished.expected, each_ffmpeg)) == []
+    report = json.loads(json.dumps(expected_to_json(finished.expected)))
+    expected = expected_from_json(report)
+    assert expected.parts == ()
+    assert failed(await verify(finished.path, expected, each_ffmpeg)) == []
+
+
+async def test_a_hole_that_nobody_knows_of_fails(ffmpeg: Ffmpeg, finished: RemuxResult) -> None:
+    unaware = dataclasses.replace(finished.expected, parts=(), holes=None)
+    checked = await verify(finished.path, unaware, ffmpeg, full=False)
+    assert failed(checked) == ["holes"]
+    with pytest.raises(VerificationFailed, match=r"hole of 5\.\d+ s at 3\.\d+ s"):
+        checked.raise_if_bad()
 
 
 async def test_flipped_bytes_are_found_by_the_stream_hash(
