@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import NoReturn, Protocol, Self
 
 from streamvault.embedded.programs import Program
 from streamvault.errors import DependencyUnavailable
@@ -55,6 +55,7 @@ class Background:
         self._service.prepare()
         program = self._service.program()
         with self._log.open("ab") as log:
+            born = log.tell()
             self._process = subprocess.Popen(
                 program.command,
                 env=program.env,
@@ -64,7 +65,9 @@ class Background:
                 stderr=log,
                 start_new_session=True,
             )
-        self._wait_until_ready(self._process)
+        if not self._becomes_ready(self._process):
+            self.kill()
+            self._explain(self._log.read_bytes()[born:].decode(errors="replace").strip())
 
     def stop(self) -> None:
         if self._process is None:
@@ -79,7 +82,10 @@ class Background:
     def kill(self) -> None:
         """`kill -9` for the process and everything it started in its session."""
         assert self._process is not None
-        os.killpg(self._process.pid, signal.SIGKILL)
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
         self._process.wait()
 
     def __enter__(self) -> Self:
@@ -94,21 +100,18 @@ class Background:
     ) -> None:
         self.stop()
 
-    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+    def _becomes_ready(self, process: subprocess.Popen[bytes]) -> bool:
         deadline = time.monotonic() + READY_TIMEOUT_S
         while process.poll() is None and time.monotonic() < deadline:
             # Asked again afterwards: the answer may have been that of another process.
             if self._service.ready() and process.poll() is None:
-                return
+                return True
             time.sleep(PROBE_INTERVAL_S)
-        if process.poll() is None:
-            self.kill()
-        raise DependencyUnavailable(f"{self._service.name} did not start: {self._last_line()}")
+        return False
 
-    def _last_line(self) -> str:
-        lines = self._log.read_text(errors="replace").strip().splitlines()
-        return (
-            lines[-1]
-            if lines
-            else f"it said nothing, exit code {self._process and self._process.returncode}"
+    def _explain(self, output: str) -> NoReturn:
+        assert self._process is not None
+        last = output.splitlines()[-1] if output else f"exit code {self._process.returncode}"
+        raise DependencyUnavailable(
+            f"{self._service.name} did not start: {last}", hint=self._service.failed(output)
         )

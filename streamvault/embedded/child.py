@@ -50,9 +50,9 @@ class Child:
         await asyncio.to_thread(self.service.prepare)
         self._program = self.service.program()
         self._tail.clear()
-        self._process = process = await spawn(self._program)
-        assert process.stdout
-        copying = asyncio.create_task(self._output.copy(self.name, process.stdout, self._tail))
+        self._process, printed = await spawn(self._program)
+        process = self._process
+        copying = asyncio.create_task(self._output.copy(self.name, printed, self._tail))
         self._copying = copying
         if await self._becomes_ready(process):
             self.ready.set()
@@ -109,17 +109,30 @@ async def _drain(process: asyncio.subprocess.Process, copying: asyncio.Task[None
         await asyncio.wait({copying}, timeout=_TAIL_TIMEOUT_S)
 
 
-async def spawn(program: Program) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        *program.command,
-        env=program.env,
-        cwd=program.cwd,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        # The terminal's Ctrl-C reaches only the supervisor, which stops in order.
-        start_new_session=True,
+async def spawn(program: Program) -> tuple[asyncio.subprocess.Process, asyncio.StreamReader]:
+    """The process, and what it prints.
+
+    The pipe is ours: with asyncio's own, some versions of Python see the end of a process only when
+    its last grandchild has closed that pipe."""
+    readable, writable = os.pipe()
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(readable, "rb", 0)
     )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *program.command,
+            env=program.env,
+            cwd=program.cwd,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=writable,
+            stderr=writable,
+            # The terminal's Ctrl-C reaches only the supervisor, which stops in order.
+            start_new_session=True,
+        )
+    finally:
+        os.close(writable)
+    return process, reader
 
 
 def kill_session(process: asyncio.subprocess.Process) -> None:

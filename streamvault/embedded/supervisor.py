@@ -139,10 +139,9 @@ class Supervisor:
         if program is None:
             return
         tail: deque[str] = deque(maxlen=1)
-        process = await spawn(program)
+        process, printed = await spawn(program)
         try:
-            assert process.stdout
-            await self._output.copy(_ME, process.stdout, tail)
+            await self._output.copy(_ME, printed, tail)
             code = await process.wait()
         finally:
             kill_session(process)

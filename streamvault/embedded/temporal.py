@@ -25,7 +25,7 @@ SEARCH_ATTRIBUTES = {
 RETENTION = "90d"  # a new namespace has 24 h: the dead-letter list would empty itself every day
 UI_PATH = "/temporal"
 _UNREADABLE = ("SQL logic error", "file is not a database", "disk image is malformed")
-_PROBE_TIMEOUT_S = 10
+_PROBE_TIMEOUT_S = 5  # whatever listens on our port may never answer
 
 
 class TemporalServer:
