@@ -205,7 +205,7 @@ class Capture:
             thresholds=around.thresholds,
             known=self._known,
             remember=self._remember,
-            note_waiting=lambda: disk.post(partial(files.note_pending, self._listed())),
+            note_waiting=lambda: self._note_pending(files, disk),
         )
         health.stored_at = time.monotonic()
         if files.recovery.records:
@@ -271,6 +271,12 @@ class Capture:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+    def _note_pending(self, files: RecordingFiles, disk: Disk) -> None:
+        listed = self._listed()
+        note = partial(files.note_pending, listed)
+        # A single one is still listed after a crash; with more, the list may have moved on.
+        (disk.post if len(listed) > 1 else disk.later)(note)
 
     async def _close(self, files: RecordingFiles, disk: Disk, last: list[Record]) -> None:
         self._take_in_all(await disk.run(partial(files.close, *last)))

@@ -22,10 +22,9 @@ from streamvault.hls.playlist import Segment
 from streamvault.hls.records import Gap, Record
 from streamvault.hls.thresholds import Thresholds
 from streamvault.hls.timestamps import looks_like_audio, looks_like_mp4, looks_like_ts
-from streamvault.hls.writer import Budget
+from streamvault.hls.writer import CHUNK_BYTES, Chunk, Disks
 from streamvault.source import Playback
 
-CHUNK_BYTES = 256 * 1024
 RETRY_MAX_S = 4.0
 GONE = {403, 404, 410}
 
@@ -133,14 +132,17 @@ class Health:
 class Intake:
     """The bytes of one segment. Until `go_live` they stay in memory."""
 
-    __slots__ = ("_ahead", "_buffer", "_chunks", "_forward", "_queue", "_rewind", "kind", "size")
+    __slots__ = (
+        "_buffer", "_chunks", "_disks", "_filled", "_forward", "_rewind", "_view", "kind", "size",
+    )  # fmt: skip
 
-    def __init__(self, queue: Budget, ahead: Budget) -> None:
-        self._queue = queue
-        self._ahead = ahead
-        self._buffer = bytearray()
-        self._chunks: list[bytes] = []
-        self._forward: Callable[[bytes], None] | None = None
+    def __init__(self, disks: Disks) -> None:
+        self._disks = disks
+        self._buffer: bytearray | None = None
+        self._view: memoryview
+        self._filled = 0
+        self._chunks: list[Chunk] = []
+        self._forward: Callable[[Chunk, bool], None] | None = None
         self._rewind: Callable[[], None] | None = None
         self.kind = ""
         """`ts`, `mp4`, or `-` for something that is no media; empty before the first bytes."""
@@ -148,25 +150,34 @@ class Intake:
 
     def feed(self, piece: memoryview) -> bool | None:
         """Take a piece; False when there is no room for it now."""
-        if len(self._buffer) + len(piece) > CHUNK_BYTES and not self._cut_chunk():
-            return False
-        self._buffer += piece
+        end = self._filled + len(piece)
+        if end > CHUNK_BYTES:
+            if not self._cut_chunk():
+                return False
+            end = len(piece)
+        if self._buffer is None:
+            self._buffer = self._disks.buffers.take()
+            self._view = memoryview(self._buffer)
+        # Through a view: assigned to the buffer itself, the piece would be copied twice.
+        self._view[self._filled : end] = piece
+        self._filled = end
         self.size += len(piece)
         return None
 
-    def go_live(self, forward: Callable[[bytes], None], rewind: Callable[[], None]) -> None:
-        """Hand on what is there and what comes; `rewind` says that it begins anew."""
+    def go_live(self, forward: Callable[[Chunk, bool], None], rewind: Callable[[], None]) -> None:
+        """Hand on what is there and what comes: `forward` gets each chunk, and whether it is the
+        last; `rewind` says that it begins anew."""
         self._forward, self._rewind = forward, rewind
         rewind()
         chunks, self._chunks = self._chunks, []
         for chunk in chunks:
-            self._ahead.give(len(chunk))
-            self._queue.take(len(chunk), force=True)
-            forward(chunk)
+            self._disks.ahead.give(len(chunk.data))
+            self._disks.queue.take(len(chunk.data), force=True)
+            forward(chunk, False)
 
     def finish(self) -> None:
         """All bytes came: what is left is handed on, or kept for `go_live`."""
-        self._cut_chunk(force=True)
+        self._cut_chunk(last=True)
 
     def rewind(self) -> None:
         """The transfer begins anew."""
@@ -178,33 +189,38 @@ class Intake:
 
     def discard(self) -> None:
         for chunk in self._chunks:
-            self._ahead.give(len(chunk))
+            self._disks.ahead.give(len(chunk.data))
+            self._disks.buffers.give(chunk.buffer)
         self._chunks.clear()
-        self._buffer.clear()
+        if self._buffer is not None:
+            self._disks.buffers.give(self._buffer)
+        self._buffer = None
+        self._filled = 0
 
-    def _cut_chunk(self, *, force: bool = False) -> bool:
-        if not self._buffer:
+    def _cut_chunk(self, *, last: bool = False) -> bool:
+        buffer = self._buffer
+        if buffer is None or not self._filled:
             return True
         if not self.kind:
-            self.kind = media_kind(self._buffer)
+            self.kind = media_kind(buffer[: min(self._filled, 189)])
         if self.kind == "-":
-            self._buffer.clear()
+            self._filled = 0
             return True
-        budget = self._ahead if self._forward is None else self._queue
-        if not budget.take(len(self._buffer), force=force):
+        budget = self._disks.ahead if self._forward is None else self._disks.queue
+        if not budget.take(self._filled, force=last):
             return False
-        chunk = bytes(self._buffer)
-        self._buffer.clear()
+        chunk = Chunk(buffer, self._view[: self._filled])
+        self._buffer, self._filled = None, 0
         if self._forward is None:
             self._chunks.append(chunk)
         else:
-            self._forward(chunk)
+            self._forward(chunk, last)
         return True
 
 
 def media_kind(start: bytes | bytearray) -> str:
-    """File name extension by the first bytes of a segment; `-` for none that is known."""
-    first = bytes(start[:189])
+    """`ts` or `mp4` by the first 189 bytes of a segment; `-` for nothing that is known."""
+    first = bytes(start)
     if looks_like_ts(first) or looks_like_audio(first):
         return "ts"
     return "mp4" if looks_like_mp4(first) else "-"
@@ -230,9 +246,9 @@ class Downloads:
             except FetchFailed as error:
                 intake = waiting.intake
                 damaged = damaged or bool(intake and (intake.size or intake.kind == "-"))
-                await asyncio.sleep(attempt.delay_after(error, late=waiting.late))
                 if intake is not None:
                     intake.rewind()
+                await asyncio.sleep(attempt.delay_after(error, late=waiting.late))
             else:
                 self._health.reached_at = time.monotonic()
                 return damaged

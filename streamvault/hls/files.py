@@ -24,7 +24,7 @@ from streamvault.hls.playlist import Segment
 from streamvault.hls.records import Ended, InitStored, PartOpened, Record, SegmentStored
 from streamvault.hls.recovery import Recovery, recover
 from streamvault.hls.timestamps import read_head, read_timescales
-from streamvault.hls.writer import Budget, storage_error
+from streamvault.hls.writer import Chunk, Disks, storage_error
 
 LOCK_NAME = ".lock"
 HEAD_BYTES = 64 * 1024
@@ -118,9 +118,11 @@ class RecordingFiles:
         """Let the segment that begins here go to a new part, which exists once it is stored."""
         self._guarded(lambda: self._begin_part(part, init))
 
-    def write(self, chunk: bytes, budget: Budget) -> None:
-        self._guarded(lambda: self._write(chunk))
-        budget.give(len(chunk))
+    def write(self, chunk: Chunk, disks: Disks) -> None:
+        """Write a chunk and give its memory back."""
+        self._guarded(lambda: self._write(chunk.data))
+        disks.queue.give(len(chunk.data))
+        disks.buffers.give(chunk.buffer)
 
     def note_pending(self, segments: Sequence[Segment]) -> None:
         self._guarded(lambda: write_pending(self.directory, segments))
@@ -224,15 +226,15 @@ class RecordingFiles:
         if init:
             _write_all(fd, init.content, 0)
 
-    def _write(self, chunk: bytes) -> None:
+    def _write(self, data: memoryview) -> None:
         if self._next is not None:
             fd, start = self._next.fd, self._next.init_length
         else:
             assert self._fd is not None, "the first segment begins a part"
             fd, start = self._fd, self._end
-        _write_all(fd, chunk, start + self._received)
-        self._crc = crc32(chunk, self._crc)
-        self._received += len(chunk)
+        _write_all(fd, data, start + self._received)
+        self._crc = crc32(data, self._crc)
+        self._received += len(data)
 
     def _store(
         self, segment: Segment, before: Sequence[Record], late: bool, repaired: bool
@@ -309,7 +311,7 @@ def check_room(directory: Path, min_free_bytes: int) -> None:
         )
 
 
-def _write_all(fd: int, data: bytes, offset: int) -> None:
+def _write_all(fd: int, data: bytes | memoryview, offset: int) -> None:
     view = memoryview(data)
     while view:
         written = os.pwrite(fd, view, offset)

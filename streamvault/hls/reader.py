@@ -23,7 +23,7 @@ from streamvault.hls.order import CaptureOrder, Surroundings
 from streamvault.hls.playlist import Segment
 from streamvault.hls.records import Gap, PartOpened, Record
 from streamvault.hls.timestamps import looks_like_mp4, looks_like_ts
-from streamvault.hls.writer import STORAGE_ERRORS, Disk
+from streamvault.hls.writer import STORAGE_ERRORS, Chunk, Disk
 from streamvault.logs import scrub
 from streamvault.source import Playback
 
@@ -115,12 +115,12 @@ class Reading:
                     since = now
                     await self._begin(data, now, playback)
                 elif now - since >= ENTRY_S or len(entry) >= ENTRY_BYTES:
-                    await self._store(bytes(entry), since, now)
+                    await self._store(bytearray(entry), since, now)
                     entry.clear()
                     since = now
         finally:
             if entry and since is not None:
-                await self._store(bytes(entry), since, time.time())
+                await self._store(bytearray(entry), since, time.time())
 
     async def _begin(self, first: bytes, now: float, playback: Playback) -> None:
         why = "gap" if self._number else "start"
@@ -130,19 +130,20 @@ class Reading:
             self._publish(await self._disk.run(partial(self._files.append, gap)))
         self._number += 1
         part = PartOpened(self._number, _extension(first), now, why, playback.variant)
-        self._disk.post(self._files.begin_segment)
-        self._disk.post(partial(self._files.begin_part, part, None))
+        self._disk.later(self._files.begin_segment)
+        self._disk.later(partial(self._files.begin_part, part, None))
 
-    async def _store(self, entry: bytes, since: float, now: float) -> None:
+    async def _store(self, entry: bytearray, since: float, now: float) -> None:
         self._around.disks.queue.take(len(entry), force=True)
-        self._disk.post(partial(self._files.write, entry, self._around.disks.queue))
+        chunk = Chunk(entry, memoryview(entry))
+        self._disk.later(partial(self._files.write, chunk, self._around.disks))
         segment = Segment(self._sequence, "", now - since, since)
         records = await self._disk.run(
             partial(self._files.store_segment, segment, (), late=False, repaired=False)
         )
         self._publish(records or ())
         # The next entry starts behind this one, and nothing of it has been written yet.
-        self._disk.post(self._files.begin_segment)
+        self._disk.later(self._files.begin_segment)
         self._sequence += 1
         self._last_at = now
         self._health.stored += 1

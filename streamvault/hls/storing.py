@@ -29,7 +29,7 @@ from streamvault.hls.playlist import InitSection, Segment
 from streamvault.hls.records import AdSkipped, Gap, PartOpened, Record, SegmentStored, Trouble
 from streamvault.hls.thresholds import Thresholds
 from streamvault.hls.timestamps import Head, read_head, read_timescales
-from streamvault.hls.writer import Disk, Disks
+from streamvault.hls.writer import Chunk, Disk, Disks
 from streamvault.source import Playback
 
 
@@ -169,7 +169,7 @@ class Storing:
 
     def _start(self, waiting: Waiting) -> tuple[asyncio.Task[bool], Intake]:
         if waiting.task is None or waiting.intake is None:
-            waiting.intake = Intake(self._disks.queue, self._disks.ahead)
+            waiting.intake = Intake(self._disks)
             waiting.task = asyncio.create_task(self._downloads.run(waiting))
         return waiting.task, waiting.intake
 
@@ -182,15 +182,20 @@ class Storing:
 
     def _rewind(self, target: _Target) -> None:
         target.place = None
-        self._disk.post(self._files.begin_segment)
+        self._disk.later(self._files.begin_segment)
 
-    def _forward(self, target: _Target, chunk: bytes) -> None:
+    def _forward(self, target: _Target, chunk: Chunk, last: bool) -> None:
         if target.place is None:
-            self._decide(target, chunk)
-        self._disk.post(partial(self._files.write, chunk, self._disks.queue))
+            self._decide(target, chunk.data)
+        write = partial(self._files.write, chunk, self._disks)
+        if last:
+            # The record of the segment follows at once, in the same hand-over.
+            self._disk.later(write)
+        else:
+            self._disk.post(write)
 
-    def _decide(self, target: _Target, chunk: bytes) -> None:
-        head = read_head(chunk[:HEAD_BYTES], self._scales)
+    def _decide(self, target: _Target, start: memoryview) -> None:
+        head = read_head(start[:HEAD_BYTES], self._scales)
         playback, init = self._playback, target.init
         kind = Format(
             ext="mp4" if init else "ts",
@@ -210,12 +215,12 @@ class Storing:
                 codecs=kind.codecs,
                 resolution=kind.resolution,
             )
-            self._disk.post(partial(self._files.begin_part, part, init))
+            self._disk.later(partial(self._files.begin_part, part, init))
 
     async def _store(self, waiting: Waiting, target: _Target, repaired: bool) -> None:
         segment, place, head, kind = _decided(target)
         if segment.discontinuity and not target.listed.back:
-            self._disk.post(self._files.forget_repeats)
+            self._disk.later(self._files.forget_repeats)
         before = [_source_hole(segment, place.hole_s)] if place.hole_s else []
         records = await self._disk.run(
             partial(
