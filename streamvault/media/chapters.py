@@ -148,7 +148,7 @@ def _escape(text: str) -> str:
     # The backslash goes first: the ones that the other rules add must stay single.
     for special in ("\\", "=", ";", "#", "\n"):
         text = text.replace(special, f"\\{special}")
-    text = text.replace("\r", " ").replace("\0", "")
+    text = text.replace("\r", " ").replace("\0", "").encode(errors="replace").decode()
     # ffmpeg takes a newline after any backslash for an escaped one, an escaped backslash included;
     # the next line, a whole section even, would become part of this value.
     return f"{text} " if text.endswith("\\") else text

@@ -9,6 +9,7 @@ import asyncio
 import glob
 import hashlib
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -184,8 +185,8 @@ class _Job:
             output=self._temporary,
             hashes=scratch / "source.hash",
         )
-        files.concat.write_text(ffconcat(self._plan))
-        files.metadata.write_text(self._metadata)
+        files.concat.write_bytes(os.fsencode(ffconcat(self._plan)))
+        files.metadata.write_text(self._metadata, encoding="utf-8")
         return files
 
     async def _mux(self, files: Files) -> RemuxResult:

@@ -228,7 +228,8 @@ def _mp4_output(plan: OutputPlan, files: Files, moov_size: int | None) -> list[s
         *(("-map", "0:v:0") if video else ()),
         *(("-map", "0:a:0") if audio else ()),
         *(("-map", "2:v") if files.cover else ()),
-        *("-map_metadata", "1", "-map_chapters", "1", "-c", "copy"),
+        # A part may begin between keyframes; what was recorded stays, even if it shows late.
+        *("-map_metadata", "1", "-map_chapters", "1", "-c", "copy", "-copyinkf"),
         # Safari plays HEVC under this name only.
         *(("-tag:v:0", "hvc1") if video == "hevc" else ()),
         *((f"-disposition:v:{cover_at}", "attached_pic") if files.cover else ()),

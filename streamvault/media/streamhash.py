@@ -30,7 +30,7 @@ def hash_output(codecs: Mapping[str, str], target: Path) -> list[str]:
     """
     args = ["-map", "0:v:0"] if "video" in codecs else []
     args += ["-map", "0:a:0"] if "audio" in codecs else []
-    args += ["-c", "copy"]
+    args += ["-c", "copy", "-copyinkf"]
     if video_filter := _VIDEO_FILTERS.get(codecs.get("video", "")):
         args += ["-bsf:v", video_filter]
     if codecs.get("audio") == "aac":

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -121,6 +123,24 @@ def test_ffmetadata_escapes_every_value() -> None:
         "END=1500",
         "title=\\#1\\; \\\\o/",
     ]
+
+
+@given(st.text())
+def test_any_title_becomes_one_value_of_ffmetadata(title: str) -> None:
+    """By the format's own rule: a line break counts unless a backslash stands before it."""
+    text = ffmetadata({"title": title, "artist": "x"}, [Chapter(0, 1, title)])
+    text.encode()
+    lines = re.split(r"(?<!\\)\n", text)
+    assert [line.partition("=")[0] for line in lines[-6:]] == [
+        "[CHAPTER]",
+        "TIMEBASE",
+        "START",
+        "END",
+        "title",
+        "",
+    ]
+    assert lines[-7] == "artist=x"
+    assert len(lines) == (9 if title else 8)
 
 
 def test_webvtt_escapes_markup_and_arrows() -> None:

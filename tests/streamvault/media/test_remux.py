@@ -154,6 +154,15 @@ async def test_a_torn_tail_loses_no_whole_packet(
     assert packets(output) == packets(one)
 
 
+async def test_a_part_that_begins_between_keyframes_keeps_those_pictures(
+    each_ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path
+) -> None:
+    # Keyframes stand at 0, 1, 2 … s; the stream of this part begins at half a second.
+    one = without_packets(source(4), parts_dir / "part-0001.ts", "video", -1, 0.5)
+    await remux(RemuxOrder([part(one, duration_s=4)], output), each_ffmpeg)
+    assert packets(output) == packets(one)
+
+
 async def test_sound_alone_becomes_a_file_too(
     each_ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path, cover: Path
 ) -> None:
