@@ -8,6 +8,7 @@ the same directory goes on from there.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
@@ -17,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from streamvault.contracts import CaptureEnd, GapCause
+from streamvault.errors import SourceError
 from streamvault.hls.alignment import Cursor
 from streamvault.hls.download import Downloads, Health, WaitingList
 from streamvault.hls.ending import EndWatch
@@ -28,7 +30,9 @@ from streamvault.hls.reader import Reading
 from streamvault.hls.records import (
     Ended,
     Gap,
+    PartOpened,
     Record,
+    Resumed,
     SegmentStored,
     Synced,
     Trouble,
@@ -37,6 +41,8 @@ from streamvault.hls.storing import Storing
 from streamvault.hls.timeline import Timeline
 from streamvault.hls.writer import STORAGE_ERRORS, Disk
 from streamvault.source import Playback
+
+log = logging.getLogger(__name__)
 
 BITRATE_SEGMENTS = 15
 DRAINED = "drained"
@@ -171,7 +177,7 @@ class Capture:
         return await self._record(files, disk)
 
     async def _record(self, files: RecordingFiles, disk: Disk) -> CaptureResult:
-        last: list[Record] = [Trouble(time.time(), "the recorder ended unexpectedly")]
+        last: list[Record] = [Trouble(time.time(), "cancelled")]
         disk.watch(files)
         try:
             end, reason = await self._until_the_end(files, disk)
@@ -179,6 +185,9 @@ class Capture:
         except STORAGE_ERRORS as error:
             end, reason = CaptureEnd.DISK, error.one_line
             last = [Trouble(time.time(), f"{DISK}: {error}")]
+        except SourceError as error:
+            last = [Trouble(time.time(), error.one_line)]
+            raise
         finally:
             disk.unwatch(files)
             # Shielded: a cancelled capture still has to leave a whole journal.
@@ -208,8 +217,9 @@ class Capture:
             note_waiting=lambda: self._note_pending(files, disk),
         )
         health.stored_at = time.monotonic()
-        if files.recovery.records:
+        if self.timeline.totals.segments_stored:
             await self._resume(files, disk, self._listing, storing)
+        files.forget_history()
         try:
             end, reason = await self._race(self._listing, storing)
         except NotSegmented as source:
@@ -297,6 +307,17 @@ class Capture:
     def _take_in_all(self, records: Iterable[Record]) -> None:
         for record in records:
             self._take_in(record)
+            self._log(record)
+
+    def _log(self, record: Record) -> None:
+        about: dict[str, object] = {"recording_id": self.order.recording_id}
+        if isinstance(record, Gap):
+            about |= {"count": record.count, "seconds": record.duration_s, "cause": record.cause}
+            log.warning("gap", extra=about)
+        elif isinstance(record, PartOpened):
+            log.info("new part", extra={**about, "number": record.number, "why": record.why})
+        elif isinstance(record, Trouble | Ended | Resumed):
+            log.info(type(record).__name__.lower(), extra={**about, "why": record.why})
 
     def _take_in(self, record: Record) -> None:
         self.timeline.feed(record)

@@ -65,6 +65,7 @@ class Waiting:
 
     item: Listed | Hole | Joined
     session: int = 0
+    since: float = field(default_factory=time.monotonic)
     late: bool = False
     intake: Intake | None = None
     task: asyncio.Task[bool] | None = None

@@ -11,7 +11,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from isal.isal_zlib import crc32
@@ -91,6 +91,10 @@ class RecordingFiles:
                 raise
         except OSError as error:
             raise storage_error(error, directory) from None
+
+    def forget_history(self) -> None:
+        """Let go of the records read at the start: a day of them is several megabytes."""
+        self.recovery = replace(self.recovery, records=())
 
     def pending(self) -> tuple[Segment, ...]:
         return read_pending(self.directory)

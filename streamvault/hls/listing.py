@@ -197,8 +197,11 @@ class Listing:
         return self._thresholds.resolve_every_s
 
     def _stores_nothing(self, now: float) -> bool:
-        listed = any(w.segment is not None for w in self._waiting)
-        return listed and now - self._health.stored_at >= self._thresholds.idle_resolve_s
+        first = next((w for w in self._waiting if w.segment is not None), None)
+        if first is None:
+            return False
+        # Not since the last one was stored alone: before this one there may have been ads.
+        return now - max(first.since, self._health.stored_at) >= self._thresholds.idle_resolve_s
 
     @property
     def _stall_s(self) -> float:
@@ -316,7 +319,7 @@ class Listing:
         self._target_s = playlist.target_duration_s
         taken = self._cursor.take(playlist)
         self._check_clock(playlist, taken)
-        if not self._joined and (taken or self._cursor.aligned):
+        if self._cut or (not self._joined and (taken or self._cursor.aligned)):
             await self._join(playback, playlist, taken)
         for item in taken:
             self._put(self._hole(item) if isinstance(item, Missing) else item)

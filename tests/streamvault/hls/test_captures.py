@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import stat
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from streamvault.contracts import CaptureEnd
+from streamvault.errors import CaptureLocked, InvalidInput, StreamOffline
+from streamvault.hls.captures import Captures
+from streamvault.hls.fetch import Fetcher
+from streamvault.hls.order import CaptureOrder
+from streamvault.hls.records import Ended
+from streamvault.hls.writer import Disks
+from tests.streamvault.hls.hls_origin import Origin
+from tests.streamvault.hls.recording import (
+    QUICK,
+    TWITCH,
+    Source,
+    no_reader,
+    part_bytes,
+    records,
+    stored,
+    until,
+)
+
+Make = Callable[[Source], Captures]
+
+
+@pytest.fixture
+async def captures_of(tmp_path: Path) -> AsyncIterator[Make]:
+    """One more process's captures, on the same state and recordings."""
+    made: list[tuple[Captures, Fetcher]] = []
+
+    def make(source: Source) -> Captures:
+        fetcher = Fetcher()
+        captures = Captures(
+            tmp_path / "state",
+            resolve=source.resolve,
+            open_reader=no_reader,
+            fetcher=fetcher,
+            disks=Disks(sync_every_s=0.1),
+            thresholds=QUICK,
+            min_free_bytes=0,
+        )
+        made.append((captures, fetcher))
+        return captures
+
+    yield make
+    for captures, fetcher in made:
+        await captures.drain_all()
+        await fetcher.aclose()
+
+
+@pytest.fixture
+def source(origin: Origin) -> Source:
+    source = Source(origin, origin.channel("c"))
+    source.channel.publish(4)
+    return source
+
+
+def order(tmp_path: Path, *, fence: int = 1, session: int = 1) -> CaptureOrder:
+    return CaptureOrder("r1", TWITCH, "best", tmp_path / "r1", 0.2, fence, session)
+
+
+def state_files(tmp_path: Path) -> list[str]:
+    return sorted(path.name for path in (tmp_path / "state").iterdir())
+
+
+async def test_a_second_attempt_finds_the_capture_that_runs(
+    captures_of: Make, source: Source, tmp_path: Path
+) -> None:
+    captures = captures_of(source)
+    first = await captures.attach(order(tmp_path))
+    await stored(first, 4)
+    assert await captures.attach(order(tmp_path, fence=2)) is first
+    with pytest.raises(CaptureLocked):
+        await captures.attach(order(tmp_path, fence=1))
+    assert captures.get("r1") is first
+    assert captures.get("r2") is None
+
+
+async def test_state_is_private_and_goes_with_the_end(
+    captures_of: Make, source: Source, tmp_path: Path
+) -> None:
+    captures = captures_of(source)
+    capture = await captures.attach(order(tmp_path))
+    await stored(capture, 4)
+    assert state_files(tmp_path) == ["r1.json"]
+    assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "state" / "r1.json").stat().st_mode) == 0o600
+    capture.stop()
+    await capture.task
+    await until(lambda: not state_files(tmp_path))
+    assert captures.get("r1") is None
+
+
+async def test_the_next_process_goes_on_by_itself_and_knows_the_stale_attempt(
+    captures_of: Make, source: Source, tmp_path: Path
+) -> None:
+    before = captures_of(source)
+    first = await before.attach(order(tmp_path))
+    before.remember_attempt("r1", "dG9rZW4=")
+    await stored(first, 4)
+    await before.drain_all()
+    source.channel.publish(3)
+    source.failing = True  # the session of before is enough to go on
+    after = captures_of(source)
+    (second,) = await after.resume_all()
+    assert after.stale_attempts() == {"r1": "dG9rZW4="}
+    await stored(second, 7)
+    assert await after.attach(order(tmp_path, fence=2)) is second
+    after.remember_attempt("r1", "bmV3")
+    assert after.stale_attempts() == {}
+    second.stop()
+    await second.task
+    assert part_bytes(tmp_path / "r1") == [b"".join(source.channel.bodies())]
+
+
+async def test_a_capture_that_nobody_watches_is_drained_and_stays_resumable(
+    captures_of: Make, source: Source, tmp_path: Path
+) -> None:
+    captures = captures_of(source)
+    capture = await captures.attach(order(tmp_path))
+    await stored(capture, 4)
+    captures.detach("r1", 0.05)
+    result = await capture.task
+    assert result.end is CaptureEnd.DRAINED
+    assert state_files(tmp_path) == ["r1.json"]
+    source.channel.publish(1)
+    again = await captures.attach(order(tmp_path, fence=2))
+    await stored(again, 5)
+
+
+async def test_attaching_in_time_keeps_the_capture(
+    captures_of: Make, source: Source, tmp_path: Path
+) -> None:
+    captures = captures_of(source)
+    capture = await captures.attach(order(tmp_path))
+    captures.detach("r1", 0.2)
+    await captures.attach(order(tmp_path, fence=2))
+    await asyncio.sleep(0.4)
+    assert not capture.task.done()
+
+
+async def test_sealing_a_running_capture_stops_it_and_again_is_the_same(
+    captures_of: Make, source: Source, tmp_path: Path
+) -> None:
+    captures = captures_of(source)
+    capture = await captures.attach(order(tmp_path))
+    await stored(capture, 4)
+    first = await captures.seal("r1", tmp_path / "r1", "stopped by a person")
+    again = await captures.seal("r1", tmp_path / "r1", "stopped by a person")
+    assert first.as_report() == again.as_report()
+    assert first.totals.segments_stored == 4
+    ends = [r for r in records(tmp_path / "r1") if isinstance(r, Ended)]
+    assert [end.why for end in ends] == ["stopped by a person"]
+    assert state_files(tmp_path) == []
+
+
+async def test_sealing_a_drained_recording_writes_its_end(
+    captures_of: Make, source: Source, tmp_path: Path
+) -> None:
+    captures = captures_of(source)
+    capture = await captures.attach(order(tmp_path))
+    await stored(capture, 4)
+    await capture.drain()
+    timeline = await captures.seal("r1", tmp_path / "r1", "given up")
+    assert timeline.totals.segments_stored == 4
+    assert state_files(tmp_path) == []
+    late = await captures.attach(order(tmp_path, fence=2))
+    assert (await late.task).end is CaptureEnd.ENDED
+
+
+async def test_sealing_a_directory_without_anything_is_an_empty_timeline(
+    captures_of: Make, source: Source, tmp_path: Path
+) -> None:
+    timeline = await captures_of(source).seal("r1", tmp_path / "r1", "stopped")
+    assert timeline.totals.segments_stored == 0
+    assert timeline.parts == ()
+
+
+async def test_another_process_is_locked_out(
+    captures_of: Make, source: Source, tmp_path: Path
+) -> None:
+    one, other = captures_of(source), captures_of(source)
+    await stored(await one.attach(order(tmp_path)), 4)
+    late = await other.attach(order(tmp_path, fence=2))
+    with pytest.raises(CaptureLocked):
+        await late.task
+    with pytest.raises(CaptureLocked):
+        await other.seal("r1", tmp_path / "r1", "stopped")
+
+
+async def test_an_offline_stream_leaves_no_state(
+    captures_of: Make, source: Source, tmp_path: Path
+) -> None:
+    source.offline = True
+    capture = await captures_of(source).attach(order(tmp_path))
+    with pytest.raises(StreamOffline):
+        await capture.task
+    await until(lambda: not state_files(tmp_path))
+
+
+async def test_a_damaged_state_file_does_not_keep_the_others_from_resuming(
+    captures_of: Make, source: Source, tmp_path: Path
+) -> None:
+    before = captures_of(source)
+    await stored(await before.attach(order(tmp_path)), 4)
+    await before.drain_all()
+    (tmp_path / "state" / "broken.json").write_text("{")
+    (tmp_path / "state" / "other.json").write_text(json.dumps({"order": 1}))
+    assert len(await captures_of(source).resume_all()) == 1
+
+
+async def test_an_id_that_is_a_path_is_refused(
+    captures_of: Make, source: Source, tmp_path: Path
+) -> None:
+    bad = CaptureOrder("../r1", TWITCH, "best", tmp_path / "r1", 0.2)
+    with pytest.raises(InvalidInput):
+        await captures_of(source).attach(bad)
+
+
+async def test_many_recordings_share_one_process(
+    captures_of: Make, origin: Origin, tmp_path: Path
+) -> None:
+    channels = [origin.channel(f"c{n}") for n in range(8)]
+    by_url = {f"https://example.org/{n}": Source(origin, c) for n, c in enumerate(channels)}
+
+    class Any:
+        async def resolve(self, url: str, quality: str) -> object:
+            return await by_url[url].resolve(url, quality)
+
+    captures = captures_of(Any())  # type: ignore[arg-type]  # only resolve is asked for
+    made = [
+        await captures.attach(CaptureOrder(f"r{n}", url, "best", tmp_path / f"r{n}", 0.2))
+        for n, url in enumerate(by_url)
+    ]
+    for _ in range(10):
+        for channel in channels:
+            channel.publish()
+        await asyncio.sleep(0.02)
+    for capture in made:
+        await stored(capture, 10)
+    await captures.drain_all()
+    for n, channel in enumerate(channels):
+        assert part_bytes(tmp_path / f"r{n}") == [b"".join(channel.bodies())]
