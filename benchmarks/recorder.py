@@ -207,7 +207,7 @@ def _settle(folder: Path, warm_s: float) -> None:
 
 
 def _cpu_s(processes: Sequence[psutil.Process]) -> float:
-    return sum(t.user + t.system for t in (p.cpu_times() for p in processes))
+    return float(sum(t.user + t.system for t in (p.cpu_times() for p in processes)))
 
 
 def _pss_mb(process: psutil.Process) -> float:
