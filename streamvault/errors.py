@@ -93,12 +93,16 @@ class SourceUnavailable(SourceError):
 
 
 class FetchFailed(SourceUnavailable):
-    """`status` is 0 when no answer came; `by_proxy` when the proxy was what failed."""
+    """`status` is 0 when no answer came; `by_proxy` when the proxy was what failed; `partial` when
+    some of a body came."""
 
-    def __init__(self, message: str, *, status: int = 0, by_proxy: bool = False) -> None:
+    def __init__(
+        self, message: str, *, status: int = 0, by_proxy: bool = False, partial: bool = False
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.by_proxy = by_proxy
+        self.partial = partial
 
 
 class PlaylistError(SourceError):

@@ -1,6 +1,6 @@
 """Segments on their way from the network to the writer thread.
 
-The first in line streams to its part in chunks; followers, fetched ahead when the recording lags,
+The first in line streams to its part; followers, fetched ahead when the recording lags,
 stay in memory until it is their turn. Two budgets bound what all recordings hold together, so that
 followers that wait can never keep the first in line from writing.
 """
@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from streamvault.contracts import GapCause
 from streamvault.errors import FetchFailed
@@ -22,7 +23,7 @@ from streamvault.hls.playlist import Segment
 from streamvault.hls.records import Gap, Record
 from streamvault.hls.thresholds import Thresholds
 from streamvault.hls.timestamps import looks_like_audio, looks_like_mp4, looks_like_ts
-from streamvault.hls.writer import CHUNK_BYTES, Chunk, Disks
+from streamvault.hls.writer import Batch, Disks
 from streamvault.source import Playback
 
 RETRY_MAX_S = 4.0
@@ -133,52 +134,44 @@ class Health:
 class Intake:
     """The bytes of one segment. Until `go_live` they stay in memory."""
 
-    __slots__ = (
-        "_buffer", "_chunks", "_disks", "_filled", "_forward", "_rewind", "_view", "kind", "size",
-    )  # fmt: skip
+    __slots__ = ("_batches", "_disks", "_forward", "_rewind", "kind", "size")
 
     def __init__(self, disks: Disks) -> None:
         self._disks = disks
-        self._buffer: bytearray | None = None
-        self._view: memoryview
-        self._filled = 0
-        self._chunks: list[Chunk] = []
-        self._forward: Callable[[Chunk, bool], None] | None = None
+        self._batches: list[Batch] = []
+        self._forward: Callable[[Batch, bool], None] | None = None
         self._rewind: Callable[[], None] | None = None
         self.kind = ""
         """`ts`, `mp4`, or `-` for something that is no media; empty before the first bytes."""
         self.size = 0
 
-    def feed(self, piece: memoryview) -> bool | None:
-        """Take a piece; False when there is no room for it now."""
-        end = self._filled + len(piece)
-        if end > CHUNK_BYTES:
-            if not self._cut_chunk():
-                return False
-            end = len(piece)
-        if self._buffer is None:
-            self._buffer = self._disks.buffers.take()
-            self._view = memoryview(self._buffer)
-        # Through a view: assigned to the buffer itself, the piece would be copied twice.
-        self._view[self._filled : end] = piece
-        self._filled = end
-        self.size += len(piece)
+    def feed(self, pieces: list[bytes], last: bool) -> bool | None:
+        """Take pieces; False when there is no room for them now, which cannot be for the last."""
+        if pieces and not self.kind:
+            self.kind = media_kind(b"".join(pieces[:4])[:189])
+        if not pieces or self.kind == "-":
+            return None
+        batch = Batch(pieces, sum(map(len, pieces)))
+        budget = self._disks.ahead if self._forward is None else self._disks.queue
+        if not budget.take(batch.size, force=last):
+            return False
+        self.size += batch.size
+        if self._forward is None:
+            self._batches.append(batch)
+        else:
+            self._forward(batch, last)
         return None
 
-    def go_live(self, forward: Callable[[Chunk, bool], None], rewind: Callable[[], None]) -> None:
-        """Hand on what is there and what comes: `forward` gets each chunk, and whether it is the
+    def go_live(self, forward: Callable[[Batch, bool], None], rewind: Callable[[], None]) -> None:
+        """Hand on what is there and what comes: `forward` gets each batch, and whether it is the
         last; `rewind` says that it begins anew."""
         self._forward, self._rewind = forward, rewind
         rewind()
-        chunks, self._chunks = self._chunks, []
-        for chunk in chunks:
-            self._disks.ahead.give(len(chunk.data))
-            self._disks.queue.take(len(chunk.data), force=True)
-            forward(chunk, False)
-
-    def finish(self) -> None:
-        """All bytes came: what is left is handed on, or kept for `go_live`."""
-        self._cut_chunk(last=True)
+        batches, self._batches = self._batches, []
+        for batch in batches:
+            self._disks.ahead.give(batch.size)
+            self._disks.queue.take(batch.size, force=True)
+            forward(batch, False)
 
     def rewind(self) -> None:
         """The transfer begins anew."""
@@ -189,34 +182,9 @@ class Intake:
             self._rewind()
 
     def discard(self) -> None:
-        for chunk in self._chunks:
-            self._disks.ahead.give(len(chunk.data))
-            self._disks.buffers.give(chunk.buffer)
-        self._chunks.clear()
-        if self._buffer is not None:
-            self._disks.buffers.give(self._buffer)
-        self._buffer = None
-        self._filled = 0
-
-    def _cut_chunk(self, *, last: bool = False) -> bool:
-        buffer = self._buffer
-        if buffer is None or not self._filled:
-            return True
-        if not self.kind:
-            self.kind = media_kind(buffer[: min(self._filled, 189)])
-        if self.kind == "-":
-            self._filled = 0
-            return True
-        budget = self._disks.ahead if self._forward is None else self._disks.queue
-        if not budget.take(self._filled, force=last):
-            return False
-        chunk = Chunk(buffer, self._view[: self._filled])
-        self._buffer, self._filled = None, 0
-        if self._forward is None:
-            self._chunks.append(chunk)
-        else:
-            self._forward(chunk, last)
-        return True
+        for batch in self._batches:
+            self._disks.ahead.give(batch.size)
+        self._batches.clear()
 
 
 def media_kind(start: bytes | bytearray) -> str:
@@ -246,7 +214,7 @@ class Downloads:
                 await self._once(waiting, fresh=attempt.failed > 1)
             except FetchFailed as error:
                 intake = waiting.intake
-                damaged = damaged or bool(intake and (intake.size or intake.kind == "-"))
+                damaged = damaged or error.partial or isinstance(error, NoMedia)
                 if intake is not None:
                     intake.rewind()
                 await asyncio.sleep(attempt.delay_after(error, late=waiting.late))
@@ -267,7 +235,6 @@ class Downloads:
             byte_range=segment.byte_range,
             fresh=fresh,
         )
-        intake.finish()
         if intake.kind in ("", "-"):
             raise NoMedia("not a media segment")
 
@@ -276,11 +243,11 @@ class Downloads:
         attempt = _Attempts(self._thresholds, self._health)
         playback = self.playback
         while True:
-            body = bytearray()
+            body: list[bytes] = []
             try:
                 await self._fetcher.get(
                     uri,
-                    body.extend,
+                    partial(_collect, body),
                     headers=playback.headers if playback else None,
                     proxy=playback.proxy if playback else None,
                     byte_range=byte_range,
@@ -289,7 +256,11 @@ class Downloads:
             except FetchFailed as error:
                 await asyncio.sleep(attempt.delay_after(error, late=False))
             else:
-                return bytes(body)
+                return b"".join(body)
+
+
+def _collect(body: list[bytes], pieces: list[bytes], _last: bool) -> None:
+    body += pieces
 
 
 class _Attempts:

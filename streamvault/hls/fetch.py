@@ -20,9 +20,9 @@ import pycurl
 from streamvault.errors import FetchFailed
 from streamvault.logs import scrub
 
-Sink = Callable[[memoryview], bool | None]
-"""Takes one piece of a body, valid during the call only. False means "not now": the transfer pauses
-and the same piece is offered again."""
+Sink = Callable[[list[bytes], bool], bool | None]
+"""Takes the pieces that came since the last call, and whether they are the last. False means "not
+now": the transfer pauses, and they are offered again later. The last ones cannot be refused."""
 
 CONNECT_TIMEOUT_S = 5
 DNS_CACHE_S = 600
@@ -30,7 +30,9 @@ MAX_REDIRECTS = 5
 MAX_CONNECTIONS = 1024
 READ_BUFFER_BYTES = 256 * 1024  # one buffer per event loop, not per transfer
 MIN_SPEED_BYTES_S = 4096  # half of a 64 kbit/s audio rendition
-PAUSE_S = 0.02
+HAND_ON_S = 0.2
+"""Bodies are handed on this often and at their end: libcurl brings them in pieces of 16 kB, and a
+call into Python for each would cost as much as decrypting it."""
 ERROR_BODY_BYTES = 64 * 1024  # drained, so that the connection can be used again
 WEB_ONLY = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS
 E_PROXY = 97  # CURLE_PROXY has no name in pycurl
@@ -64,7 +66,8 @@ class Fetcher:
         self._multi = pycurl.AsyncCurlMulti()
         self._multi.setopt(pycurl.M_MAXCONNECTS, MAX_CONNECTIONS)
         self._idle: list[pycurl.Curl] = []
-        self._paused: set[pycurl.Curl] = set()
+        self._streams: set[_Stream] = set()
+        self._timer: asyncio.TimerHandle | None = None
 
     async def get_text(
         self,
@@ -77,14 +80,17 @@ class Fetcher:
         fresh: bool = False,
     ) -> Page:
         """Fetch a playlist. `fresh` opens a new connection. Raises FetchFailed."""
-        body = bytearray()
-        transfer = _Transfer(url, body.extend, max_bytes, proxy)
-        curl = self._prepare(transfer, headers, timeout_s, fresh)
+        text = _Text(url, proxy, max_bytes)
+        curl = self._prepare(text, headers, timeout_s, fresh)
         curl.setopt(pycurl.ACCEPT_ENCODING, "")
+        curl.setopt(pycurl.HEADERFUNCTION, text.on_header)
+        curl.setopt(pycurl.WRITEFUNCTION, text.on_data, use_memoryview=True)
         try:
-            await self._perform(curl, transfer)
+            await self._perform(curl, text)
             return Page(
-                body.decode("utf-8", "replace"), transfer.status, curl.getinfo(pycurl.EFFECTIVE_URL)
+                text.body.decode("utf-8", "replace"),
+                text.status,
+                curl.getinfo(pycurl.EFFECTIVE_URL),
             )
         finally:
             self._release(curl)
@@ -107,22 +113,30 @@ class Fetcher:
         Raises FetchFailed, also for a body shorter than its Content-Length and for one that comes
         slower than MIN_SPEED_BYTES_S for `stall_s` seconds.
         """
-        transfer = _Transfer(url, sink, max_bytes, proxy)
-        curl = self._prepare(transfer, headers, timeout_s, fresh)
+        stream = _Stream(url, proxy, max_bytes, sink)
+        curl = stream.curl = self._prepare(stream, headers, timeout_s, fresh)
+        curl.setopt(pycurl.FAILONERROR, 1)
+        curl.setopt(pycurl.MAXFILESIZE_LARGE, max_bytes)
         curl.setopt(pycurl.LOW_SPEED_LIMIT, MIN_SPEED_BYTES_S)
         curl.setopt(pycurl.LOW_SPEED_TIME, stall_s)
+        curl.setopt(pycurl.WRITEFUNCTION, stream.pieces.append)
         if byte_range:
             offset, length = byte_range
             curl.setopt(pycurl.RANGE, f"{offset}-{offset + length - 1}")
-            transfer.accepts = (206,)
-        transfer.on_pause = self._pause
+            stream.accepts = (206,)
+        else:
+            self._watch(stream)
         try:
-            await self._perform(curl, transfer)
-            return Received(transfer.size, transfer.status)
+            await self._perform(curl, stream)
+            stream.hand_on(last=True)
+            return Received(stream.size, stream.status)
         finally:
+            self._streams.discard(stream)
             self._release(curl)
 
     async def aclose(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         await self._multi.aclose()
         for curl in self._idle:
             curl.close()
@@ -137,7 +151,6 @@ class Fetcher:
         fresh: bool,
     ) -> pycurl.Curl:
         curl = self._idle.pop() if self._idle else pycurl.Curl()
-        transfer.curl = curl
         for option, value in (
             (pycurl.URL, transfer.url),
             (pycurl.PROTOCOLS, WEB_ONLY),
@@ -157,52 +170,84 @@ class Fetcher:
             (pycurl.PROXY, transfer.proxy or ""),
             (pycurl.FRESH_CONNECT, int(fresh)),
             (pycurl.HTTPHEADER, [f"{name}: {value}" for name, value in (headers or {}).items()]),
-            (pycurl.HEADERFUNCTION, transfer.on_header),
         ):
             curl.setopt(option, value)
-        curl.setopt(pycurl.WRITEFUNCTION, transfer.on_data, use_memoryview=True)
         return curl
 
     async def _perform(self, curl: pycurl.Curl, transfer: _Transfer) -> None:
         try:
             await self._multi.perform(curl)
         except pycurl.error as error:
+            transfer.status = curl.getinfo(pycurl.RESPONSE_CODE)
             raise transfer.failure(error) from None
+        transfer.status = curl.getinfo(pycurl.RESPONSE_CODE)
         if transfer.status not in transfer.accepts:
             raise transfer.refusal()
 
     def _release(self, curl: pycurl.Curl) -> None:
-        self._paused.discard(curl)
         if self._multi.closed:
             curl.close()
             return
         curl.reset()
         self._idle.append(curl)
 
-    def _pause(self, curl: pycurl.Curl) -> None:
-        if not self._paused:
-            asyncio.get_running_loop().call_later(PAUSE_S, self._resume)
-        self._paused.add(curl)
+    def _watch(self, stream: _Stream) -> None:
+        self._streams.add(stream)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(HAND_ON_S, self._hand_on)
 
-    def _resume(self) -> None:
-        paused, self._paused = self._paused, set()
-        for curl in paused:
-            curl.unpause()
+    def _hand_on(self) -> None:
+        self._timer = None
+        for stream in self._streams:
+            stream.hand_on()
+        if self._streams:
+            self._timer = asyncio.get_running_loop().call_later(HAND_ON_S, self._hand_on)
 
 
 class _Transfer:
-    __slots__ = ("accepts", "curl", "limit", "on_pause", "proxy", "sink", "size", "status", "url")
+    """What one request is, and how its failure is told."""
 
-    def __init__(self, url: str, sink: Sink, limit: int, proxy: str | None) -> None:
+    def __init__(self, url: str, proxy: str | None, limit: int) -> None:
         self.url = url
-        self.sink = sink
-        self.limit = limit
         self.proxy = proxy
-        self.size = 0
+        self.limit = limit
         self.status = 0
         self.accepts: tuple[int, ...] = (200, 203)
-        self.curl: pycurl.Curl
-        self.on_pause: Callable[[pycurl.Curl], None] | None = None
+
+    def refusal(self) -> FetchFailed:
+        if self.accepts == (206,) and self.status == 200:
+            return FetchFailed(f"{self._host} ignores byte ranges", status=200)
+        return FetchFailed(f"{self._host} answered {self.status}", status=self.status)
+
+    def failure(self, error: pycurl.error) -> FetchFailed:
+        code, *rest = error.args
+        if code == pycurl.E_HTTP_RETURNED_ERROR:
+            return self.refusal()
+        if code == pycurl.E_WRITE_ERROR and self.status not in self.accepts:
+            return self.refusal()
+        if code in (pycurl.E_WRITE_ERROR, pycurl.E_FILESIZE_EXCEEDED):
+            return FetchFailed(f"{self._host} sends more than {self.limit:,} bytes")
+        text = scrub(" ".join(str(rest[0]).split())) if rest else f"libcurl error {code}"
+        by_proxy = bool(self.proxy) and (code in PROXY_ERRORS or "CONNECT" in text)
+        # A status that came before a cut body says nothing about the failure.
+        return FetchFailed(f"{self._host}: {text}", by_proxy=by_proxy, partial=self.has_bytes)
+
+    @property
+    def has_bytes(self) -> bool:
+        return False
+
+    @property
+    def _host(self) -> str:
+        return urlsplit(self.url).hostname or "the address"
+
+
+class _Text(_Transfer):
+    """A small body, counted as it is unpacked; that of an error is drained and dropped."""
+
+    def __init__(self, url: str, proxy: str | None, limit: int) -> None:
+        super().__init__(url, proxy, limit)
+        self.body = bytearray()
+        self._dropped = 0
 
     def on_header(self, line: bytes) -> None:
         # getinfo() is not allowed inside a callback, so the status line is read here.
@@ -212,37 +257,43 @@ class _Transfer:
 
     def on_data(self, piece: memoryview) -> int | None:
         if self.status not in self.accepts:
-            self.size += len(piece)
-            return None if self.size <= ERROR_BODY_BYTES else -1
-        if self.size + len(piece) > self.limit:
+            self._dropped += len(piece)
+            return None if self._dropped <= ERROR_BODY_BYTES else -1
+        if len(self.body) + len(piece) > self.limit:
             return -1
-        if self.sink(piece) is False:
-            if self.on_pause is None:
-                return -1
-            self.on_pause(self.curl)
-            return pycurl.WRITEFUNC_PAUSE
-        self.size += len(piece)
+        self.body += piece
         return None
 
-    def refusal(self) -> FetchFailed:
-        if self.accepts == (206,) and self.status == 200:
-            return FetchFailed(f"{self._host} ignores byte ranges", status=200)
-        return FetchFailed(f"{self._host} answered {self.status}", status=self.status)
 
-    def failure(self, error: pycurl.error) -> FetchFailed:
-        code, *rest = error.args
-        if code == pycurl.E_WRITE_ERROR:
-            if self.status not in self.accepts:
-                return self.refusal()
-            return FetchFailed(f"{self._host} sends more than {self.limit:,} bytes")
-        text = scrub(" ".join(str(rest[0]).split())) if rest else f"libcurl error {code}"
-        by_proxy = bool(self.proxy) and (code in PROXY_ERRORS or "CONNECT" in text)
-        # A status that came before a cut body says nothing about the failure.
-        return FetchFailed(f"{self._host}: {text}", by_proxy=by_proxy)
+class _Stream(_Transfer):
+    """A large body, handed on piece by piece."""
+
+    def __init__(self, url: str, proxy: str | None, limit: int, sink: Sink) -> None:
+        super().__init__(url, proxy, limit)
+        self._sink = sink
+        self._paused = False
+        self.curl: pycurl.Curl
+        self.pieces: list[bytes] = []
+        self.size = 0
 
     @property
-    def _host(self) -> str:
-        return urlsplit(self.url).hostname or "the address"
+    def has_bytes(self) -> bool:
+        return bool(self.size or self.pieces)
+
+    def hand_on(self, *, last: bool = False) -> None:
+        if not self.pieces and not last:
+            return
+        pieces = self.pieces.copy()
+        if self._sink(pieces, last) is False and not last:
+            if not self._paused:
+                self._paused = True
+                self.curl.pause(pycurl.PAUSE_RECV)
+            return
+        self.pieces.clear()
+        self.size += sum(map(len, pieces))
+        if self._paused and not last:
+            self._paused = False
+            self.curl.unpause()
 
 
 class _Authorities:

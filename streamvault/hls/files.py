@@ -24,11 +24,12 @@ from streamvault.hls.playlist import Segment
 from streamvault.hls.records import Ended, InitStored, PartOpened, Record, SegmentStored
 from streamvault.hls.recovery import Recovery, recover
 from streamvault.hls.timestamps import read_head, read_timescales
-from streamvault.hls.writer import Chunk, Disks, storage_error
+from streamvault.hls.writer import Batch, Disks, storage_error
 
 LOCK_NAME = ".lock"
 HEAD_BYTES = 64 * 1024
 """Enough of a segment to find its first timestamp."""
+PIECES_AT_ONCE = 512  # below IOV_MAX everywhere
 REPEAT_MEMORY = 512
 """Segments whose content is remembered: about 17 minutes, beyond any window that could loop."""
 
@@ -122,11 +123,10 @@ class RecordingFiles:
         """Let the segment that begins here go to a new part, which exists once it is stored."""
         self._guarded(lambda: self._begin_part(part, init))
 
-    def write(self, chunk: Chunk, disks: Disks) -> None:
-        """Write a chunk and give its memory back."""
-        self._guarded(lambda: self._write(chunk.data))
-        disks.queue.give(len(chunk.data))
-        disks.buffers.give(chunk.buffer)
+    def write(self, batch: Batch, disks: Disks) -> None:
+        """Write a batch and give its memory back."""
+        self._guarded(lambda: self._write(batch))
+        disks.queue.give(batch.size)
 
     def note_pending(self, segments: Sequence[Segment]) -> None:
         self._guarded(lambda: write_pending(self.directory, segments))
@@ -228,17 +228,18 @@ class RecordingFiles:
         self._next = _NextPart(part, fd, init)
         os.ftruncate(fd, 0)
         if init:
-            _write_all(fd, init.content, 0)
+            _write_all(fd, [init.content], 0)
 
-    def _write(self, data: memoryview) -> None:
+    def _write(self, batch: Batch) -> None:
         if self._next is not None:
             fd, start = self._next.fd, self._next.init_length
         else:
             assert self._fd is not None, "the first segment begins a part"
             fd, start = self._fd, self._end
-        _write_all(fd, data, start + self._received)
-        self._crc = crc32(data, self._crc)
-        self._received += len(data)
+        _write_all(fd, batch.pieces, start + self._received)
+        for piece in batch.pieces:
+            self._crc = crc32(piece, self._crc)
+        self._received += batch.size
 
     def _store(
         self, segment: Segment, before: Sequence[Record], late: bool, repaired: bool
@@ -315,11 +316,15 @@ def check_room(directory: Path, min_free_bytes: int) -> None:
         )
 
 
-def _write_all(fd: int, data: bytes | memoryview, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(fd, view, offset)
-        view, offset = view[written:], offset + written
+def _write_all(fd: int, pieces: Sequence[bytes], offset: int) -> None:
+    for first in range(0, len(pieces), PIECES_AT_ONCE):
+        some = pieces[first : first + PIECES_AT_ONCE]
+        size = sum(map(len, some))
+        written = os.pwritev(fd, some, offset)
+        while written < size:
+            # Rare: interrupted, or a disk about to be full, which the next write says.
+            written += os.pwrite(fd, b"".join(some)[written:], offset + written)
+        offset += size
 
 
 def _lock(directory: Path, fence: int | None) -> int:

@@ -23,7 +23,7 @@ from streamvault.hls.order import CaptureOrder, Surroundings
 from streamvault.hls.playlist import Segment
 from streamvault.hls.records import Gap, PartOpened, Record
 from streamvault.hls.timestamps import looks_like_mp4, looks_like_ts
-from streamvault.hls.writer import STORAGE_ERRORS, Chunk, Disk
+from streamvault.hls.writer import STORAGE_ERRORS, Batch, Disk
 from streamvault.logs import scrub
 from streamvault.source import Playback
 
@@ -115,12 +115,12 @@ class Reading:
                     since = now
                     await self._begin(data, now, playback)
                 elif now - since >= ENTRY_S or len(entry) >= ENTRY_BYTES:
-                    await self._store(bytearray(entry), since, now)
+                    await self._store(bytes(entry), since, now)
                     entry.clear()
                     since = now
         finally:
             if entry and since is not None:
-                await self._store(bytearray(entry), since, time.time())
+                await self._store(bytes(entry), since, time.time())
 
     async def _begin(self, first: bytes, now: float, playback: Playback) -> None:
         why = "gap" if self._number else "start"
@@ -133,10 +133,10 @@ class Reading:
         self._disk.later(self._files.begin_segment)
         self._disk.later(partial(self._files.begin_part, part, None))
 
-    async def _store(self, entry: bytearray, since: float, now: float) -> None:
+    async def _store(self, entry: bytes, since: float, now: float) -> None:
         self._around.disks.queue.take(len(entry), force=True)
-        chunk = Chunk(entry, memoryview(entry))
-        self._disk.later(partial(self._files.write, chunk, self._around.disks))
+        batch = Batch([entry], len(entry))
+        self._disk.later(partial(self._files.write, batch, self._around.disks))
         segment = Segment(self._sequence, "", now - since, since)
         records = await self._disk.run(
             partial(self._files.store_segment, segment, (), late=False, repaired=False)

@@ -29,7 +29,7 @@ from streamvault.hls.playlist import InitSection, Segment
 from streamvault.hls.records import AdSkipped, Gap, PartOpened, Record, SegmentStored, Trouble
 from streamvault.hls.thresholds import Thresholds
 from streamvault.hls.timestamps import Head, read_head, read_timescales
-from streamvault.hls.writer import Chunk, Disk, Disks
+from streamvault.hls.writer import Batch, Disk, Disks
 from streamvault.source import Playback
 
 
@@ -184,18 +184,18 @@ class Storing:
         target.place = None
         self._disk.later(self._files.begin_segment)
 
-    def _forward(self, target: _Target, chunk: Chunk, last: bool) -> None:
+    def _forward(self, target: _Target, batch: Batch, last: bool) -> None:
         if target.place is None:
-            self._decide(target, chunk.data)
-        write = partial(self._files.write, chunk, self._disks)
+            self._decide(target, batch.start(HEAD_BYTES))
+        write = partial(self._files.write, batch, self._disks)
         if last:
             # The record of the segment follows at once, in the same hand-over.
             self._disk.later(write)
         else:
             self._disk.post(write)
 
-    def _decide(self, target: _Target, start: memoryview) -> None:
-        head = read_head(start[:HEAD_BYTES], self._scales)
+    def _decide(self, target: _Target, start: bytes) -> None:
+        head = read_head(start, self._scales)
         playback, init = self._playback, target.init
         kind = Format(
             ext="mp4" if init else "ts",

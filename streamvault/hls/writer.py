@@ -21,9 +21,6 @@ T = TypeVar("T")
 
 SYNC_EVERY_S = 10.0
 """A power cut loses at most this much; 10 s cost 0.4 ms of CPU per segment."""
-CHUNK_BYTES = 512 * 1024
-"""Handed over at once: a hand-over costs a thread switch."""
-IDLE_BUFFERS = 8
 QUEUE_BYTES = 48 * 1024 * 1024
 """Handed to writer threads and not written yet."""
 AHEAD_BYTES = 16 * 1024 * 1024
@@ -66,29 +63,15 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
-    """A piece of a segment: the filled part of a buffer."""
+class Batch:
+    """Adjoining pieces of a segment as the network brought them; joining them would be a copy."""
 
-    buffer: bytearray
-    data: memoryview
+    pieces: list[bytes]
+    size: int
 
-
-class Buffers:
-    """Buffers of CHUNK_BYTES that are used again: fresh memory would be cleared each time."""
-
-    def __init__(self) -> None:
-        self._idle: list[bytearray] = []
-
-    def take(self) -> bytearray:
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return bytearray(CHUNK_BYTES)
-
-    def give(self, buffer: bytearray) -> None:
-        """From any thread. What is not needed for long is not kept."""
-        if len(self._idle) < IDLE_BUFFERS and len(buffer) == CHUNK_BYTES:
-            self._idle.append(buffer)
+    def start(self, size: int) -> bytes:
+        """The first `size` bytes."""
+        return b"".join(self.pieces[: 1 + size // 4096])[:size]
 
 
 class Syncable(Protocol):
@@ -161,7 +144,6 @@ class Disks:
     ) -> None:
         self.queue = Budget(queue_bytes)
         self.ahead = Budget(ahead_bytes)
-        self.buffers = Buffers()
         self._sync_every_s = sync_every_s
         self._disks: dict[int, Disk] = {}
 

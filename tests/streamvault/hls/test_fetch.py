@@ -137,21 +137,57 @@ async def test_a_proxy_that_refuses_is_known_as_the_cause(fetcher: Fetcher) -> N
 
 async def test_a_sink_that_says_not_now_gets_every_byte_later(fetcher: Fetcher) -> None:
     body = bytes(range(256)) * 2000
-    got = bytearray()
+    got: list[bytes] = []
     offers = 0
 
-    def sink(piece: memoryview) -> bool | None:
+    def sink(pieces: list[bytes], last: bool) -> bool | None:
         nonlocal offers
         offers += 1
-        if offers % 5 == 0:
+        if offers < 3 and not last:
             return False
-        got.extend(piece)
+        got.extend(pieces)
         return None
 
-    async with serve(fixed(reply(200, body))) as port:
+    async def slowly(_head: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(reply(200, b"", length=len(body)))
+        for at in range(0, len(body), 51_200):
+            writer.write(body[at : at + 51_200])
+            await asyncio.sleep(0.1)
+
+    async with serve(slowly) as port:
         received = await fetcher.get(f"http://127.0.0.1:{port}/", sink)
-    assert bytes(got) == body
+    assert b"".join(got) == body
     assert received.size_bytes == len(body)
+    assert offers > 3
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_body_without_end_is_cut(fetcher: Fetcher, told: bool) -> None:
+    async def pour(_head: bytes, writer: asyncio.StreamWriter) -> None:
+        length = "Content-Length: 900000000" if told else "Connection: close"
+        writer.write(f"HTTP/1.1 200 OK\r\n{length}\r\n\r\n".encode())
+        for _ in range(100):
+            writer.write(b"x" * 100_000)
+            await writer.drain()
+
+    async with serve(pour) as port:
+        with pytest.raises(FetchFailed, match="sends more than 1,000,000 bytes"):
+            await fetcher.get(
+                f"http://127.0.0.1:{port}/", lambda _pieces, _last: None, max_bytes=1_000_000
+            )
+
+
+async def test_a_refused_or_short_segment_says_so(fetcher: Fetcher) -> None:
+    got: list[bytes] = []
+    for answer, status in (
+        (reply(404, b"gone"), 404),
+        (reply(200, b"half", "Connection: close", length=8), 0),
+    ):
+        async with serve(fixed(answer)) as port:
+            with pytest.raises(FetchFailed) as caught:
+                await fetcher.get(f"http://127.0.0.1:{port}/", lambda p, _: got.extend(p))
+        assert caught.value.status == status
+    assert got == []
 
 
 async def test_a_byte_range_is_asked_for_and_must_be_given(fetcher: Fetcher) -> None:
@@ -162,13 +198,13 @@ async def test_a_byte_range_is_asked_for_and_must_be_given(fetcher: Fetcher) -> 
         writer.write(reply(206 if len(heads) == 1 else 200, b"abc"))
 
     async with serve(answer) as port:
-        got = bytearray()
+        got: list[bytes] = []
         url = f"http://127.0.0.1:{port}/"
-        await fetcher.get(url, got.extend, byte_range=(10, 3))
+        await fetcher.get(url, lambda p, _: got.extend(p), byte_range=(10, 3))
         with pytest.raises(FetchFailed, match="ignores byte ranges"):
-            await fetcher.get(url, got.extend, byte_range=(10, 3))
+            await fetcher.get(url, lambda p, _: got.extend(p), byte_range=(10, 3))
     assert b"\r\nRange: bytes=10-12\r\n" in heads[0]
-    assert bytes(got) == b"abc"
+    assert b"".join(got) == b"abc"
 
 
 async def test_connections_are_used_again_also_after_an_error(fetcher: Fetcher) -> None:

@@ -16,7 +16,7 @@ from streamvault.hls.journal import JOURNAL_NAME, read_journal
 from streamvault.hls.playlist import Segment
 from streamvault.hls.records import PartOpened, SegmentStored, Synced
 from streamvault.hls.recovery import recover
-from streamvault.hls.writer import Budget, Chunk, Disks, storage_error
+from streamvault.hls.writer import Batch, Budget, Disks, storage_error
 
 
 @pytest.fixture
@@ -26,17 +26,17 @@ async def disks() -> AsyncIterator[Disks]:
     await asyncio.to_thread(disks.close)
 
 
-def chunk_of(disks: Disks, data: bytes) -> Chunk:
+def batch_of(disks: Disks, data: bytes) -> Batch:
     disks.queue.take(len(data), force=True)
-    buffer = bytearray(data)
-    return Chunk(buffer, memoryview(buffer))
+    half = len(data) // 2
+    return Batch([data[:half], data[half:]], len(data))
 
 
 def store(files: RecordingFiles, disks: Disks, number: int, data: bytes) -> None:
     files.begin_segment()
     if files.part is None:
         files.begin_part(PartOpened(1, "ts", 0.0, "start"), None)
-    files.write(chunk_of(disks, data), disks)
+    files.write(batch_of(disks, data), disks)
     segment = Segment(number, "http://x/", 2.0, 1000.0 + 2 * number)
     assert files.store_segment(segment, (), late=False, repaired=False)
 
@@ -108,7 +108,7 @@ async def test_what_has_no_record_is_cut_at_the_close(disks: Disks, tmp_path: Pa
     files = RecordingFiles.open(tmp_path / "r1", min_free_bytes=0)
     store(files, disks, 0, b"G" * 1000)
     files.begin_segment()
-    files.write(chunk_of(disks, b"torn" * 100), disks)
+    files.write(batch_of(disks, b"torn" * 100), disks)
     files.close()
     assert (tmp_path / "r1" / "part-0001.ts").read_bytes() == b"G" * 1000
 
@@ -119,7 +119,7 @@ async def test_a_second_try_that_is_shorter_leaves_nothing_of_the_first(
     files = RecordingFiles.open(tmp_path / "r1", min_free_bytes=0)
     store(files, disks, 0, b"G" * 1000)
     files.begin_segment()
-    files.write(chunk_of(disks, b"first try, long" * 100), disks)
+    files.write(batch_of(disks, b"first try, long" * 100), disks)
     store(files, disks, 1, b"short")
     files.close()
     assert (tmp_path / "r1" / "part-0001.ts").read_bytes() == b"G" * 1000 + b"short"
@@ -132,7 +132,7 @@ async def test_content_that_was_stored_is_not_stored_again(disks: Disks, tmp_pat
     files.close()
     files = RecordingFiles.open(tmp_path / "r1", min_free_bytes=0)  # known beyond the process
     files.begin_segment()
-    files.write(chunk_of(disks, b"G" * 1000), disks)
+    files.write(batch_of(disks, b"G" * 1000), disks)
     again = files.store_segment(Segment(9, "http://x/", 2.0), (), late=False, repaired=False)
     assert again is None
     files.close()
@@ -144,7 +144,7 @@ async def test_a_part_that_got_no_segment_does_not_exist(disks: Disks, tmp_path:
     store(files, disks, 0, b"G" * 1000)
     files.begin_segment()
     files.begin_part(PartOpened(2, "ts", 0.0, "gap"), None)
-    files.write(chunk_of(disks, b"torn"), disks)
+    files.write(batch_of(disks, b"torn"), disks)
     files.close()
     assert [p.name for p in (tmp_path / "r1").glob("part-*")] == ["part-0001.ts"]
 
@@ -184,7 +184,7 @@ async def test_memory_is_given_back_when_the_disk_fails(disks: Disks, tmp_path: 
     (tmp_path / "r1" / "part-0002.ts").mkdir()  # the next part cannot be made
     files.begin_segment()
     files.begin_part(PartOpened(2, "ts", time.time(), "gap"), None)
-    files.write(chunk_of(disks, b"H" * 1000), disks)
+    files.write(batch_of(disks, b"H" * 1000), disks)
     with pytest.raises(StorageUnwritable):
         files.store_segment(Segment(1, "http://x/", 2.0), (), late=False, repaired=False)
     assert disks.queue.used == 0
