@@ -20,6 +20,9 @@ from streamvault.errors import StreamVaultError
 
 BACKOFF_S = 0.5
 MAX_BACKOFF_S = 30.0
+# One that had become ready did its work, and each second of a recorder's absence is one less of the
+# 30 s that a live playlist lists.
+MAX_BACKOFF_AFTER_READY_S = 2.0
 STEADY_S = 60.0  # a life this long means that the last fault is over
 FIRST_TRIES = 5  # until the stack was ready once, a person waits for an answer
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -114,10 +117,10 @@ class Supervisor:
         """Start, wait for the end, start again. Raises what ends the very first start."""
         pause, failures = BACKOFF_S, 0
         while True:
-            born = time.monotonic()
+            born, longest = time.monotonic(), MAX_BACKOFF_S
             try:
                 await child.start()
-                failures = 0
+                failures, longest = 0, MAX_BACKOFF_AFTER_READY_S
                 self._note_change()
                 self._renew_outdated()
                 said = await child.end()
@@ -130,6 +133,7 @@ class Supervisor:
                 continue
             if time.monotonic() - born > STEADY_S:
                 pause = BACKOFF_S
+            pause = min(pause, longest)
             self._output.line(child.name, f"{said}; starts again in {pause:g} s")
             await asyncio.sleep(pause)
             pause = min(pause * 2, MAX_BACKOFF_S)
