@@ -77,7 +77,7 @@ class Media:
                     path=str(first.path.relative_to(self.library)),
                     size_bytes=sum(result.size_bytes for result in results),
                     duration_s=sum(result.duration_s for result in results),
-                    codec=", ".join(filter(None, (first.video, first.audio))),
+                    codec=shelved.recording.codec or " ".join(first.expected.codecs.values()),
                 ),
             )
             await captured.save_chapters(

@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from time import monotonic
 
 from sqlalchemy.exc import SQLAlchemyError
 from temporalio import activity
@@ -38,8 +37,9 @@ from streamvault.contracts import (
 from streamvault.db import captured, steps
 from streamvault.db.session import Database
 from streamvault.errors import SourceError, StreamVaultError
-from streamvault.hls.capture import Capture, CaptureOrder
+from streamvault.hls.capture import Capture
 from streamvault.hls.captures import Captures
+from streamvault.hls.order import CaptureOrder
 from streamvault.playback.sources import Sources
 from streamvault.source import Sighting
 
@@ -47,8 +47,6 @@ log = logging.getLogger(__name__)
 
 # Temporal learns of a stop in a heartbeat's reply, so the beat is also how fast a stop is.
 BEAT_S = 2.0
-# People follow along; more often would only be more writes.
-SAVE_EVERY_S = 2.0
 # How long a capture goes on without an attempt that watches it: a Temporal restart of 60 s, the
 # reconnect after it and the next attempt fit in.
 ORPHAN_GRACE_S = 180.0
@@ -63,7 +61,6 @@ class Recording:
     host_id: str
     look_every_s: float
     """How often title and category are looked at while recording."""
-    saving: set[asyncio.Task[None]] = field(default_factory=set, compare=False)
 
     @activity.defn
     async def claim(self, recording_id: str) -> Claim:
@@ -89,16 +86,20 @@ class Recording:
         self.captures.remember_attempt(order.recording_id, token)
         shutdown = asyncio.create_task(activity.wait_for_worker_shutdown())
         channel = asyncio.create_task(self._follow_channel(order))
+        saver = _Saver(self.db, capture, info.attempt)
         try:
-            return await self._watch(capture, shutdown)
+            return await self._watch(capture, shutdown, saver)
         except asyncio.CancelledError:
             return await self._after_cancel(capture)
         finally:
             channel.cancel()
             shutdown.cancel()
+            # A save that comes after the end would put the figures of before it back.
+            await saver.finish()
 
-    async def _watch(self, capture: Capture, shutdown: asyncio.Task[None]) -> Recorded:
-        last_save = -SAVE_EVERY_S
+    async def _watch(
+        self, capture: Capture, shutdown: asyncio.Task[None], saver: _Saver
+    ) -> Recorded:
         while True:
             done, _ = await asyncio.wait(
                 {capture.task, shutdown}, timeout=BEAT_S, return_when=asyncio.FIRST_COMPLETED
@@ -109,9 +110,7 @@ class Recording:
             if shutdown in done:
                 await capture.drain()
                 return Recorded(CaptureEnd.DRAINED, reason="the recorder shuts down")
-            if monotonic() - last_save >= SAVE_EVERY_S and not self.saving:
-                last_save = monotonic()
-                self._save_aside(capture)
+            saver.save_aside()
 
     async def _after_cancel(self, capture: Capture) -> Recorded:
         """A stop is answered with a result; anything else leaves the capture to its successor."""
@@ -122,25 +121,6 @@ class Recording:
             return _outcome(capture)
         self.captures.detach(capture.order.recording_id, ORPHAN_GRACE_S)
         raise asyncio.CancelledError
-
-    def _save_aside(self, capture: Capture) -> None:
-        """Progress goes to the database beside the loop, so that a slow one delays no heartbeat."""
-        task = asyncio.create_task(self._save(capture, activity.info().attempt))
-        self.saving.add(task)
-        task.add_done_callback(self.saving.discard)
-
-    async def _save(self, capture: Capture, attempt: int) -> None:
-        recording_id = capture.order.recording_id
-        try:
-            async with self.db.begin() as session:
-                await captured.save_progress(session, recording_id, progress_row(capture))
-                await save_timeline(session, recording_id, capture.timeline)
-                await steps.set_step(
-                    session, recording_id, Step.RECORD, StepState.RUNNING, attempt=attempt
-                )
-        except (StreamVaultError, SQLAlchemyError) as error:
-            # The journal holds it all; the rows catch up at the next save.
-            log.warning("progress not saved", extra={"recording_id": recording_id, "why": error})
 
     async def _follow_channel(self, order: RecordInput) -> None:
         """Tell the workflow when title or category changed, without any Twitch account."""
@@ -175,12 +155,8 @@ class Recording:
         totals = timeline.totals
         async with self.db.begin() as session:
             await save_timeline(session, order.recording_id, timeline)
-            await steps.set_step(
-                session,
-                order.recording_id,
-                Step.RECORD,
-                StepState.DONE if totals.segments_stored else StepState.FAILED,
-            )
+            if totals.segments_stored:
+                await steps.set_step(session, order.recording_id, Step.RECORD, StepState.DONE)
         return Sealed(
             segments=totals.segments_stored,
             size_bytes=timeline.size_bytes,
@@ -191,6 +167,38 @@ class Recording:
 
 def _ms(moment: datetime) -> int:
     return int(moment.timestamp() * 1000)
+
+
+class _Saver:
+    """Progress goes to the database beside the watch, so that a slow one delays no heartbeat."""
+
+    def __init__(self, db: Database, capture: Capture, attempt: int) -> None:
+        self._db = db
+        self._capture = capture
+        self._attempt = attempt
+        self._task: asyncio.Task[None] | None = None
+
+    def save_aside(self) -> None:
+        """Begin a save, unless the last one is still under way."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._save())
+
+    async def finish(self) -> None:
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
+    async def _save(self) -> None:
+        recording_id = self._capture.order.recording_id
+        try:
+            async with self._db.begin() as session:
+                await captured.save_progress(session, recording_id, progress_row(self._capture))
+                await save_timeline(session, recording_id, self._capture.timeline)
+                await steps.set_step(
+                    session, recording_id, Step.RECORD, StepState.RUNNING, attempt=self._attempt
+                )
+        except (StreamVaultError, SQLAlchemyError) as error:
+            # The journal holds it all; the rows catch up at the next save.
+            log.warning("progress not saved", extra={"recording_id": recording_id, "why": error})
 
 
 async def _tell(client: Client, workflow_id: str, seen: Sighting) -> bool:
