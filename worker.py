@@ -22,6 +22,7 @@ from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.catalog import Catalog
 from activities.engine import connect_temporal
@@ -56,6 +57,15 @@ CONNECT_PAUSE_S = 1.0
 MEDIA_SLOTS = 4
 CONTROL_SLOTS = 100
 RECORDER_SLOTS = 200
+
+
+# Workflow modules are loaded once. By default each workflow imports them anew from the disk, and an
+# update under a running worker would mix old code with new.
+WORKFLOW_RUNNER = SandboxedWorkflowRunner(
+    restrictions=SandboxRestrictions.default.with_passthrough_modules(
+        "workflows", "activities", "streamvault"
+    )
+)
 
 
 def main(settings: Settings, roles: frozenset[str]) -> int:
@@ -182,6 +192,7 @@ def _worker(
         task_queue=queue,
         workflows=workflows,
         activities=activities,
+        workflow_runner=WORKFLOW_RUNNER,
         interceptors=[TranslateErrors()],
         max_concurrent_activities=slots,
         graceful_shutdown_timeout=DRAIN_TIME,
