@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from streamvault.embedded import runfile
+from streamvault.embedded.attach import attached
 from streamvault.embedded.demo import Demo
 from streamvault.embedded.stack import Stack
 from streamvault.embedded.supervisor import Stage, Supervisor
@@ -46,6 +47,37 @@ def up() -> None:
         stack = Stack(settings, CLI)
         stack.check_port()
         _run(stack, stack.stages(), data_dir, stack.greeting)
+
+
+@app.command()
+def record(
+    url: Annotated[str, typer.Argument(help="A channel's page, or hls://https://… of a playlist.")],
+    quality: Annotated[str, typer.Option(help="best, 1080p60, 720p, audio_only, …")] = "best",
+    output: Annotated[Path | None, typer.Option(help="Also put the finished file here.")] = None,
+) -> None:
+    """Record one live stream and print the finished file; Ctrl-C stops and finishes it."""
+    from commands.record import prepare_output
+    from commands.record import record as record_stream
+
+    settings = load_settings()
+    if output:
+        prepare_output(output)
+    with attached(settings, CLI) as running:
+        asyncio.run(record_stream(settings, running, url, quality, output))
+
+
+@app.command()
+def process(
+    recording_id: str,
+    steps: Annotated[str, typer.Option(help="Comma-separated; all by default.")] = "",
+) -> None:
+    """Run processing steps of a recording again."""
+    from commands.process import process as process_recording
+
+    settings = load_settings()
+    chosen = [step for step in steps.split(",") if step]
+    with attached(settings, CLI) as running:
+        asyncio.run(process_recording(settings, running, recording_id, chosen))
 
 
 @app.command()

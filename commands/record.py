@@ -39,8 +39,6 @@ async def record(
     """Record until the stream ends or Ctrl-C stops it, then print the finished file.
 
     Raises StreamVaultError: what went wrong, in one line."""
-    if output:
-        prepare_output(output)
     async with reach(settings, running) as there:
         recording_id, created = await start_recording(
             there.client, there.db, url=url, quality=quality, started_by="cli"
