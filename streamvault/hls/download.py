@@ -22,7 +22,7 @@ from streamvault.hls.fetch import Fetcher
 from streamvault.hls.playlist import Segment
 from streamvault.hls.records import Gap, Record
 from streamvault.hls.thresholds import Thresholds
-from streamvault.hls.timestamps import looks_like_audio, looks_like_mp4, looks_like_ts
+from streamvault.hls.timestamps import PACKET, looks_like_audio, looks_like_mp4, looks_like_ts
 from streamvault.hls.writer import Batch, Disks
 from streamvault.source import Playback
 
@@ -147,11 +147,13 @@ class Intake:
 
     def feed(self, pieces: list[bytes], last: bool) -> bool | None:
         """Take pieces; False when there is no room for them now, which cannot be for the last."""
-        if pieces and not self.kind:
-            self.kind = media_kind(b"".join(pieces[:4])[:189])
-        if not pieces or self.kind == "-":
+        if not pieces:
             return None
         batch = Batch(pieces, sum(map(len, pieces)))
+        if not self.kind:
+            self.kind = media_kind(batch.start(PACKET + 1))
+        if self.kind == "-":
+            return None
         budget = self._disks.ahead if self._forward is None else self._disks.queue
         if not budget.take(batch.size, force=last):
             return False
@@ -187,12 +189,12 @@ class Intake:
         self._batches.clear()
 
 
-def media_kind(start: bytes | bytearray) -> str:
-    """`ts` or `mp4` by the first 189 bytes of a segment; `-` for nothing that is known."""
-    first = bytes(start)
-    if looks_like_ts(first) or looks_like_audio(first):
+def media_kind(start: bytes) -> str:
+    """`ts` or `mp4` by the first bytes of a segment, up to one behind the first TS packet; `-`
+    for nothing that is known."""
+    if looks_like_ts(start) or looks_like_audio(start):
         return "ts"
-    return "mp4" if looks_like_mp4(first) else "-"
+    return "mp4" if looks_like_mp4(start) else "-"
 
 
 class Downloads:

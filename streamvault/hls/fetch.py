@@ -10,6 +10,7 @@ import asyncio
 import ssl
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -36,6 +37,7 @@ call into Python for each would cost as much as decrypting it."""
 ERROR_BODY_BYTES = 64 * 1024  # drained, so that the connection can be used again
 WEB_ONLY = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS
 E_PROXY = 97  # CURLE_PROXY has no name in pycurl
+KEPT_BYTES = 4 * 1024 * 1024
 PROXY_ERRORS = {pycurl.E_COULDNT_RESOLVE_PROXY, pycurl.E_COULDNT_CONNECT, E_PROXY}
 
 
@@ -62,6 +64,7 @@ class Fetcher:
     """
 
     def __init__(self, ca_bundle: Path | None = None) -> None:
+        _keep_freed_memory()
         self._authorities = _Authorities(ca_bundle)
         self._multi = pycurl.AsyncCurlMulti()
         self._multi.setopt(pycurl.M_MAXCONNECTS, MAX_CONNECTIONS)
@@ -204,6 +207,14 @@ class Fetcher:
             self._timer = asyncio.get_running_loop().call_later(HAND_ON_S, self._hand_on)
 
 
+def _keep_freed_memory() -> None:
+    """Let glibc keep up to twice this much freed memory: segments come and go, and giving their
+    pages back each time doubled the time spent in the kernel. It raises its limits by itself when
+    a large block is freed (mallopt(3), M_MMAP_THRESHOLD); elsewhere this does nothing."""
+    block = bytearray(KEPT_BYTES)
+    del block
+
+
 class _Transfer:
     """What one request is, and how its failure is told."""
 
@@ -271,7 +282,7 @@ class _Stream(_Transfer):
     def __init__(self, url: str, proxy: str | None, limit: int, sink: Sink) -> None:
         super().__init__(url, proxy, limit)
         self._sink = sink
-        self._paused = False
+        self._state = pycurl.PAUSE_CONT
         self.curl: pycurl.Curl
         self.pieces: list[bytes] = []
         self.size = 0
@@ -285,15 +296,20 @@ class _Stream(_Transfer):
             return
         pieces = self.pieces.copy()
         if self._sink(pieces, last) is False and not last:
-            if not self._paused:
-                self._paused = True
-                self.curl.pause(pycurl.PAUSE_RECV)
+            self._pause(pycurl.PAUSE_RECV)
             return
         self.pieces.clear()
         self.size += sum(map(len, pieces))
-        if self._paused and not last:
-            self._paused = False
-            self.curl.unpause()
+        if not last:
+            self._pause(pycurl.PAUSE_CONT)
+
+    def _pause(self, state: int) -> None:
+        if state == self._state:
+            return
+        self._state = state
+        # One that is finished, and only not been told so yet, cannot be paused and need not be.
+        with suppress(pycurl.error):
+            self.curl.pause(state)
 
 
 class _Authorities:

@@ -27,7 +27,7 @@ from streamvault.hls.timestamps import read_head, read_timescales
 from streamvault.hls.writer import Batch, Disks, storage_error
 
 LOCK_NAME = ".lock"
-HEAD_BYTES = 64 * 1024
+HEAD_BYTES = 32 * 1024
 """Enough of a segment to find its first timestamp."""
 PIECES_AT_ONCE = 512  # below IOV_MAX everywhere
 REPEAT_MEMORY = 512

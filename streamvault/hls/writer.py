@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -71,7 +72,10 @@ class Batch:
 
     def start(self, size: int) -> bytes:
         """The first `size` bytes."""
-        return b"".join(self.pieces[: 1 + size // 4096])[:size]
+        if len(self.pieces[0]) >= size:
+            return self.pieces[0][:size]
+        needed = 1 + sum(1 for _ in takewhile(size.__gt__, accumulate(map(len, self.pieces))))
+        return b"".join(self.pieces[:needed])[:size]
 
 
 class Syncable(Protocol):
