@@ -6,6 +6,7 @@ The `…_child` modules alone import libav. `probe` holds the typed side.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -81,18 +82,19 @@ def _output(path: Path) -> dict[str, Any]:
 def _indexed(stream: Stream) -> dict[str, Any]:
     """Facts of a stream of an MP4, from its index alone."""
     unit = float(stream.time_base or 0)
-    end, data_end, previous = 0.0, 0, None
-    steps = []
-    for entry in stream.index_entries:
-        data_end = max(data_end, entry.pos + entry.size)
-        if previous is not None and (entry.timestamp - previous) * unit > STEP_S:
-            steps.append((previous * unit, (entry.timestamp - previous) * unit))
-        previous = entry.timestamp
-    end = ((stream.start_time or 0) + (stream.duration or 0)) * unit
+    entries = stream.index_entries
+    stamps = [entry.timestamp for entry in entries]
+    too_long = STEP_S / unit if unit else 0.0
+    steps = [
+        (before * unit, (after - before) * unit)
+        for before, after in itertools.pairwise(stamps)
+        if after - before > too_long
+    ]
+    last = entries[len(entries) - 1] if len(entries) else None
     return _facts(stream) | {
         "packets": stream.frames,
-        "end_s": end,
-        "data_end": data_end,
+        "end_s": ((stream.start_time or 0) + (stream.duration or 0)) * unit,
+        "data_end": last.pos + last.size if last else 0,
         "steps": steps,
     }
 
