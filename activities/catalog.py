@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from temporalio import activity
 
 from streamvault.contracts import ChannelEvent, Status, StatusChange, StepChange
 from streamvault.db import recordings, steps, streams
 from streamvault.db.session import Database
+from streamvault.errors import InvalidInput
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,10 @@ class Catalog:
 
     @activity.defn
     async def note_channel(self, event: ChannelEvent) -> None:
+        at = _moment(event.at)
         async with self.db.begin() as session:
             await streams.add_channel_event(
-                session,
-                event.recording_id,
-                datetime.fromisoformat(event.at),
-                event.title,
-                event.category,
+                session, event.recording_id, at, event.title, event.category
             )
 
     @activity.defn
@@ -52,3 +50,12 @@ class Catalog:
         async with self.db.begin() as session:
             recording = await recordings.get_recording(session, recording_id)
             return recording.path is None and recording.parts_gone_at is None
+
+
+def _moment(text: str) -> datetime:
+    """An aware time; a signal sent by hand may hold anything. Raises InvalidInput."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidInput(f"{text[:40]!r} is not a time", hint="RFC 3339, in UTC") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

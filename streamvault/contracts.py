@@ -226,6 +226,8 @@ class ProcessInput:
     steps: list[str] = field(default_factory=lambda: [str(s) for s in PROCESSING_STEPS])
     again: bool = False
     """Asked for by a person on a finished recording."""
+    reason: str = ""
+    """`stopped` when a person ended the recording; stays with it."""
 
 
 @dataclass(frozen=True)

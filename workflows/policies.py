@@ -19,3 +19,6 @@ CATALOG_RETRY = RetryPolicy(
     backoff_coefficient=2,
     maximum_interval=timedelta(seconds=15),
 )
+
+# A weekend away; after it a parked pipeline fails, and the Failed list is the dead-letter list.
+PARKED_FOR = timedelta(hours=72)

@@ -34,6 +34,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.policies import (
         CATALOG_RETRY,
         CATALOG_TIMEOUT,
+        PARKED_FOR,
         SV_NEEDS_ATTENTION,
         SV_STAGE,
         SV_STREAMER,
@@ -57,23 +58,22 @@ SMALL_RETRY = RetryPolicy(
     maximum_interval=timedelta(minutes=1),
     maximum_attempts=5,
 )
-# A weekend away; after it the pipeline fails, and the Failed list is the dead-letter list.
-PARKED_FOR = timedelta(hours=72)
 
 
 @workflow.defn
 class ProcessRecording:
-    def __init__(self) -> None:
-        self._order: ProcessInput
+    @workflow.init
+    def __init__(self, order: ProcessInput) -> None:
+        self._order = order
         self._stage = ""
         self._detail = "waiting to begin"
         self._parked: dict[str, str] = {}
         self._decisions: dict[str, str] = {}
         self._skipped: list[str] = []
+        self._running: list[str] = []
 
     @workflow.run
     async def run(self, order: ProcessInput) -> Processed:
-        self._order = order
         try:
             for step in order.steps:
                 await self._take(Step(step))
@@ -82,57 +82,52 @@ class ProcessRecording:
         except (ActivityError, asyncio.CancelledError, CancelledError) as error:
             if not _is_cancelled(error):
                 raise
-            self._show("cancelled", "cancelled: the stream goes on, or somebody cancelled it")
+            await self._make_way()
             raise
-        self._show("done", self._detail)
+        self._show("done", "finished")
         await workflow.wait_condition(workflow.all_handlers_finished)
         return Processed(order.recording_id, skipped=self._skipped)
+
+    async def _make_way(self) -> None:
+        """Cancelled, because the stream goes on or by a person: what is unfinished starts over."""
+        unfinished = dict.fromkeys([*self._parked, *self._running])
+        self._parked.clear()
+        workflow.upsert_search_attributes([SV_NEEDS_ATTENTION.value_set(False)])
+        self._show("cancelled", "cancelled: the stream goes on, or somebody cancelled it")
+        for step in unfinished:
+            await self._note_step(Step(step), StepState.WAITING)
 
     # ---- one step
 
     async def _take(self, step: Step) -> None:
         """Run one step; a blocking one that fails waits here for a person's decision."""
-        error = await self._attempt(step)
-        if not error:
-            return
-        await self._park(step, error)
-        if step is Step.REMUX:
-            await self._decide(step)
-
-    async def _decide(self, step: Step) -> None:
-        """Wait for retry, skip or give_up of a parked step until it is settled."""
-        while True:
-            decision = await self._decision(step)
-            if decision == "skip":
-                await self._leave_out(step)
-                return
-            if decision != "retry":
-                await self._give_up(step, decision)
-            await self._unpark(step)
-            error = await self._attempt(step)
-            if not error:
-                return
-            await self._park(step, error)
+        await self._attempt(step)
+        while step is Step.REMUX and step in self._parked:
+            await self._wait_for_decision([step])
+            await self._act_on_decision(step)
 
     async def _settle_parked(self) -> None:
-        """The steps that parked on the side, one after the other in their order."""
+        """The steps that parked on the side, as a person decides on them."""
         while self._parked:
-            await self._wait_for_any_decision()
+            self._show_parked()
+            await self._wait_for_decision(list(self._parked))
             for step in [s for s in self._parked if s in self._decisions]:
-                await self._decide(Step(step))
-                await self._conclude()
+                await self._act_on_decision(Step(step))
+            await self._conclude()
 
-    async def _attempt(self, step: Step) -> str:
-        """The error text of the last attempt, empty when the step is done."""
+    async def _attempt(self, step: Step) -> None:
+        """Run a step until it is done or parked."""
         self._show(step, f"{step} is running")
+        self._running = [step]
         try:
             done = await self._execute(step)
         except ActivityError as error:
             if _is_cancelled(error):
                 raise
-            return _plain(error)
-        self._detail = f"{step}: {done.note}" if done.note else f"{step} is done"
-        return ""
+            await self._park(step, _plain(error))
+        else:
+            self._say(f"{step}: {done.note}" if done.note else f"{step} is done")
+        self._running = []
 
     async def _execute(self, step: Step) -> StepDone:
         order = StepInput(self._order.recording_id, again=self._order.again)
@@ -190,26 +185,51 @@ class ProcessRecording:
         self._parked[step] = error
         self._decisions.pop(step, None)
         workflow.upsert_search_attributes([SV_NEEDS_ATTENTION.value_set(True)])
-        self._show(
-            f"parked:{step}",
-            f"**{step} needs attention.** {error}\n\nSend the update `retry` to try it again, "
-            "`skip` to leave it out, `give_up` to end here. The recorded parts are kept.",
-        )
+        self._show_parked()
         await self._note_step(step, StepState.PARKED, error)
         if step is Step.REMUX:
             await self._set_status(Status.NEEDS_ATTENTION, step, error)
+
+    def _show_parked(self) -> None:
+        """In plain words, what is wrong and what a person can do about it."""
+        wrong = "\n\n".join(
+            f"**{step} needs attention.** {error}" for step, error in self._parked.items()
+        )
+        self._show(
+            f"parked:{next(iter(self._parked))}",
+            f"{wrong}\n\nSend the update `retry` to try it again, `skip` to leave it out, "
+            "`give_up` to end here. The recorded parts are kept.",
+        )
 
     async def _unpark(self, step: Step) -> None:
         self._parked.pop(step, None)
         self._decisions.pop(step, None)
         workflow.upsert_search_attributes([SV_NEEDS_ATTENTION.value_set(bool(self._parked))])
         if step is Step.REMUX:
-            await self._set_status(Status.PROCESSING, step)
+            await self._set_status(Status.PROCESSING, step, self._order.reason)
 
-    async def _leave_out(self, step: Step) -> None:
-        self._skipped.append(step)
-        await self._unpark(step)
-        await self._note_step(step, StepState.SKIPPED)
+    async def _wait_for_decision(self, steps: list[str]) -> None:
+        """Until somebody decided on one of these parked steps; after 72 h they are given up."""
+        try:
+            await workflow.wait_condition(
+                lambda: any(step in self._decisions for step in steps),
+                timeout=PARKED_FOR,
+                timeout_summary=f"{', '.join(steps)} waits for a person",
+            )
+        except TimeoutError:
+            await self._give_up(Step(steps[0]), "nobody decided within 72 h")
+
+    async def _act_on_decision(self, step: Step) -> None:
+        decision = self._decisions[step]
+        if decision == "retry":
+            await self._unpark(step)
+            await self._attempt(step)
+        elif decision == "skip":
+            self._skipped.append(step)
+            await self._unpark(step)
+            await self._note_step(step, StepState.SKIPPED)
+        else:
+            await self._give_up(step, decision)
 
     async def _give_up(self, step: Step, reason: str) -> None:
         error = self._parked[step]
@@ -222,29 +242,6 @@ class ProcessRecording:
             type=f"StepFailed.{step}",
             non_retryable=True,
         )
-
-    async def _decision(self, step: Step) -> str:
-        """`retry`, `skip`, `give up`, or why nobody decided."""
-        try:
-            await workflow.wait_condition(
-                lambda: step in self._decisions,
-                timeout=PARKED_FOR,
-                timeout_summary=f"{step} waits for a person",
-            )
-        except TimeoutError:
-            return "nobody decided within 72 h"
-        return self._decisions[step]
-
-    async def _wait_for_any_decision(self) -> None:
-        try:
-            await workflow.wait_condition(
-                lambda: any(step in self._decisions for step in self._parked),
-                timeout=PARKED_FOR,
-                timeout_summary="parked steps wait for a person",
-            )
-        except TimeoutError:
-            first = next(iter(self._parked))
-            await self._give_up(Step(first), "nobody decided within 72 h")
 
     @workflow.update(description="Try a parked step again; without a step: what is parked")
     async def retry(self, step: str = "") -> str:
@@ -297,15 +294,18 @@ class ProcessRecording:
 
     def _show(self, stage: str, detail: str) -> None:
         self._stage = stage
-        self._detail = detail
-        workflow.set_current_details(detail)
+        self._say(detail)
         workflow.upsert_search_attributes(
             [SV_STAGE.value_set(stage), SV_STREAMER.value_set(self._order.streamer)]
         )
 
+    def _say(self, detail: str) -> None:
+        self._detail = detail
+        workflow.set_current_details(detail)
+
     async def _conclude(self) -> None:
         """The recording is finished for its users, although a step may still be parked."""
-        await self._set_status(Status.COMPLETED, Step.NOTIFY)
+        await self._set_status(Status.COMPLETED, Step.NOTIFY, self._order.reason)
 
     async def _set_status(self, status: Status, step: Step, reason: str = "") -> None:
         await workflow.execute_activity_method(

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
+    CancelledError,
     ChildWorkflowError,
-    TimeoutError,
+    FailureError,
     TimeoutType,
 )
+from temporalio.exceptions import TimeoutError as TemporalTimeoutError
 
 with workflow.unsafe.imports_passed_through():
     from activities.catalog import Catalog
@@ -30,6 +34,7 @@ with workflow.unsafe.imports_passed_through():
         DetectInput,
         NudgeInput,
         PipelineStatus,
+        Processed,
         ProcessInput,
         Recorded,
         RecordInput,
@@ -46,6 +51,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.policies import (
         CATALOG_RETRY,
         CATALOG_TIMEOUT,
+        PARKED_FOR,
         SV_HOST,
         SV_NEEDS_ATTENTION,
         SV_STAGE,
@@ -83,8 +89,13 @@ RECORD_RETRY = RetryPolicy(
 )
 # A word to a running capture is worth nothing later.
 NUDGE_TIMEOUT = timedelta(seconds=20)
-# Sealing closes a file and writes rows; it must happen, whatever the database does.
+# Sealing closes a file and writes rows; it must happen, whatever the database does. Only a disk
+# that takes no more needs a person.
 SEAL_TIMEOUT = timedelta(minutes=2)
+NO_ROOM = ("StorageFull", "StorageUnwritable")
+SEAL_RETRY = replace(CATALOG_RETRY, non_retryable_error_types=NO_ROOM)
+
+Done = TypeVar("Done")
 
 
 @dataclass(frozen=True)
@@ -97,54 +108,87 @@ class StreamDone:
 
 @workflow.defn
 class RecordStream:
-    def __init__(self) -> None:
-        self._order: RecordStreamInput
+    @workflow.init
+    def __init__(self, order: RecordStreamInput) -> None:
+        self._order = order
         self._detected = Detected(streamer="")
         self._claim: Claim | None = None
+        """The recorder that has the parts, also while it is lost."""
+        self._lost = False
+        self._session = 0
         self._stage: str = Step.DETECT
         self._detail = "looking at the source"
         self._stop_reason: str | None = None
         self._resume_reason: str | None = None
         self._decision = ""
         self._parked_error = ""
-        self._session = 0
-        self._attempt: workflow.ActivityHandle[Recorded] | None = None
+        self._failed = False
+        self._attempt: workflow.ActivityHandle[Any] | None = None
+        """What a stop cancels."""
+        self._capturing: Claim | None = None
+        """Where a capture can be nudged."""
+        self._child_runs = False
 
     @workflow.run
     async def run(self, order: RecordStreamInput) -> StreamDone:
-        self._order = order
+        """A cancellation is a stop: what is recorded becomes a file all the same."""
+        story = asyncio.create_task(self._tell_the_story())
         try:
-            self._detected = await self._detect()
-            done = await self._record_and_process()
-        except ActivityError as error:
-            done = await self._fail(_reason(error))
+            return await asyncio.shield(story)
+        except asyncio.CancelledError:
+            if self._child_runs:
+                raise
+            self.stop("cancelled")
+        return await story
+
+    async def _tell_the_story(self) -> StreamDone:
+        done = await self._detect_record_process()
         await workflow.wait_condition(workflow.all_handlers_finished)
-        if done.outcome == Status.FAILED and done.reason != "stopped":
+        if self._failed:
             raise ApplicationError(done.reason, type="RecordingFailed", non_retryable=True)
         return done
 
-    async def _record_and_process(self) -> StreamDone:
-        """Record; process; and record again if somebody resumes a stream that still runs."""
+    async def _detect_record_process(self) -> StreamDone:
+        """Record again, in the same recording, if somebody resumes a stream that still runs."""
+        try:
+            self._detected = await self._detect()
+        except ActivityError as error:
+            return await self._fail(
+                Step.DETECT, _reason(error), stopped=self._stop_reason is not None
+            )
         while True:
-            recorded = await self._record()
-            sealed = await self._seal(recorded)
+            try:
+                recorded = await self._record()
+                sealed = await self._seal(recorded)
+            except ActivityError as error:
+                return await self._fail(Step.RECORD, _reason(error))
             if not sealed.segments:
                 return await self._end_with_nothing(recorded)
-            if await self._process(sealed) == "done":
-                return StreamDone(self._order.recording_id, Status.COMPLETED)
-            self._stop_reason = None
+            if done := await self._process(sealed):
+                return done
+            await self._set_status(Status.RECORDING, Step.RECORD)
+
+    async def _unless_stopped(self, attempt: workflow.ActivityHandle[Done]) -> Done:
+        """Wait for what a stop cancels."""
+        self._attempt = attempt
+        try:
+            return await attempt
+        finally:
+            self._attempt = None
 
     # ---- detect
 
     async def _detect(self) -> Detected:
         self._show(Step.DETECT, "looking at the source")
-        return await workflow.execute_activity_method(
-            Streams.detect,
-            DetectInput(self._order.recording_id, self._order.source_url),
-            task_queue=CONTROL_QUEUE,
-            start_to_close_timeout=DETECT_TIMEOUT,
-            retry_policy=DETECT_RETRY,
-            summary="is it live, and what is on?",
+        return await self._unless_stopped(
+            workflow.start_activity_method(
+                Streams.detect,
+                DetectInput(self._order.recording_id, self._order.source_url),
+                task_queue=CONTROL_QUEUE,
+                start_to_close_timeout=DETECT_TIMEOUT,
+                retry_policy=DETECT_RETRY,
+                summary="is it live, and what is on?",
+            )
         )
 
     # ---- record
@@ -153,34 +197,42 @@ class RecordStream:
         """Sessions of recording until the stream ends or somebody stops it."""
         recorded = Recorded(CaptureEnd.STOPPED, reason="stopped")
         while self._stop_reason is None:
-            claim = self._claim or await self._claim_host()
-            if self._stop_reason is not None:
-                break
-            recorded = await self._record_session(claim)
+            if self._claim is None or self._lost:
+                await self._claim_host()
+                continue  # a stop may have come meanwhile
+            recorded = await self._record_session(self._claim)
             if recorded.end == CaptureEnd.DISK:
                 await self._wait_for_room(recorded.reason)
             elif recorded.end != CaptureEnd.DRAINED:
                 break
         return recorded
 
-    async def _claim_host(self) -> Claim:
+    async def _claim_host(self) -> None:
         self._show(Step.RECORD, "looking for a recorder with room")
-        self._claim = await workflow.execute_activity_method(
-            Recording.claim,
-            self._order.recording_id,
-            task_queue=RECORD_QUEUE,
-            start_to_close_timeout=CLAIM_TIMEOUT,
-            retry_policy=CLAIM_RETRY,
-            summary="which recorder takes it?",
-        )
-        workflow.upsert_search_attributes([SV_HOST.value_set(self._claim.host_id)])
-        return self._claim
+        try:
+            claim = await self._unless_stopped(
+                workflow.start_activity_method(
+                    Recording.claim,
+                    self._order.recording_id,
+                    task_queue=RECORD_QUEUE,
+                    start_to_close_timeout=CLAIM_TIMEOUT,
+                    retry_policy=CLAIM_RETRY,
+                    summary="which recorder takes it?",
+                )
+            )
+        except ActivityError:
+            if self._stop_reason is None:
+                raise
+            return
+        self._claim, self._lost = claim, False
+        workflow.upsert_search_attributes([SV_HOST.value_set(claim.host_id)])
 
     async def _record_session(self, claim: Claim) -> Recorded:
         self._session += 1
         session = self._session
         self._show(Step.RECORD, f"recording on {claim.host_id}, session {session}")
-        self._attempt = workflow.start_activity_method(
+        self._capturing = claim
+        attempt = workflow.start_activity_method(
             Recording.record,
             RecordInput(
                 recording_id=self._order.recording_id,
@@ -200,21 +252,22 @@ class RecordStream:
             summary=f"record {self._detected.streamer}",
         )
         try:
-            return await self._attempt
+            return await self._unless_stopped(attempt)
         except ActivityError as error:
             return self._after_lost_attempt(error)
         finally:
-            self._attempt = None
+            self._capturing = None
 
     def _after_lost_attempt(self, error: ActivityError) -> Recorded:
-        """A stop never fails the pipeline; a dead recorder's queue is not waited on for ever."""
+        """A stop never fails the pipeline; a dead recorder's queue is not waited on for ever; and
+        what is recorded is kept when a source refuses to go on."""
         if self._stop_reason is not None:
             return Recorded(CaptureEnd.STOPPED, reason=self._stop_reason)
         cause = error.cause
-        if isinstance(cause, TimeoutError) and cause.type == TimeoutType.SCHEDULE_TO_START:
-            self._claim = None
+        if isinstance(cause, TemporalTimeoutError) and cause.type == TimeoutType.SCHEDULE_TO_START:
+            self._lost = True
             return Recorded(CaptureEnd.DRAINED, reason="the recorder does not answer")
-        raise error
+        return Recorded(CaptureEnd.NOTHING, reason=_reason(error))
 
     async def _wait_for_room(self, reason: str) -> None:
         """Park the recording until somebody made room; the stream may well go on."""
@@ -228,10 +281,14 @@ class RecordStream:
         )
         await self._note_step(Step.RECORD, StepState.PARKED, reason)
         await self._set_status(Status.NEEDS_ATTENTION, Step.RECORD, reason)
-        await workflow.wait_condition(
-            lambda: bool(self._decision) or self._stop_reason is not None,
-            timeout_summary="recording waits for a person",
-        )
+        try:
+            await workflow.wait_condition(
+                lambda: bool(self._decision) or self._stop_reason is not None,
+                timeout=PARKED_FOR,
+                timeout_summary="recording waits for a person",
+            )
+        except TimeoutError:
+            self._stop_reason = "nobody made room within 72 h"
         if self._decision in {"give_up", "skip"}:
             self._stop_reason = "given up"
         self._parked_error = ""
@@ -242,32 +299,59 @@ class RecordStream:
         claim = self._claim
         if claim is None:
             return Sealed(0, 0, 0.0)
-        self._show("sealing", "closing the recording")
-        return await workflow.execute_activity_method(
-            Recording.seal,
-            SealInput(self._order.recording_id, self._detected.directory, recorded.reason),
-            task_queue=claim.queue,
-            start_to_close_timeout=SEAL_TIMEOUT,
-            retry_policy=CATALOG_RETRY,
-            summary="close the journal, write the catalog",
-        )
+        while True:
+            self._show("sealing", f"closing the recording on {claim.host_id}")
+            try:
+                return await workflow.execute_activity_method(
+                    Recording.seal,
+                    SealInput(self._order.recording_id, self._detected.directory, recorded.reason),
+                    task_queue=claim.queue,
+                    start_to_close_timeout=SEAL_TIMEOUT,
+                    retry_policy=SEAL_RETRY,
+                    summary="close the journal, write the catalog",
+                )
+            except ActivityError as error:
+                if not _for_want_of_room(error):
+                    raise
+                before, self._stop_reason = self._stop_reason, None
+                await self._wait_for_room(_reason(error))
+                if self._stop_reason is not None:
+                    raise
+                self._stop_reason = before
 
     # ---- process
 
-    async def _process(self, sealed: Sealed) -> str:
-        """`done`, or `resume` when somebody wants the stream, which still runs, to go on."""
-        assert self._claim is not None
+    async def _process(self, sealed: Sealed) -> StreamDone | None:
+        """The end of the story; None when somebody wants the stream, which still runs, to go on."""
         self._resume_reason = None
         minutes = sealed.duration_s / 60
         self._show("processing", f"{minutes:.1f} min recorded; see the child workflow")
-        await self._set_status(Status.PROCESSING, Step.REMUX)
-        child = await workflow.start_child_workflow(
+        await self._set_status(Status.PROCESSING, Step.REMUX, self._reason_of_end)
+        while True:
+            child = await self._start_processing()
+            self._child_runs = True
+            made_way = await self._while_it_runs(child)
+            failure = await _failure_of(child)
+            self._child_runs = False
+            if not (made_way and _is_cancelled(failure)):
+                return await self._conclude(failure)
+            if self._resume_reason is not None and await self._can_resume():
+                self._stop_reason = None
+                self._show(Step.RECORD, f"recording goes on: {self._resume_reason}")
+                return None
+            # Stopped after all, or the file was finished at that very moment: process to the end.
+            self._resume_reason = None
+
+    async def _start_processing(self) -> workflow.ChildWorkflowHandle[ProcessRecording, Processed]:
+        assert self._claim is not None
+        return await workflow.start_child_workflow(
             ProcessRecording.run,
             ProcessInput(
                 recording_id=self._order.recording_id,
                 queue=self._claim.media_queue,
                 streamer=self._detected.streamer,
                 title=self._detected.title,
+                reason=self._reason_of_end,
             ),
             id=processing_workflow_id(self._order.recording_id),
             task_queue=CONTROL_QUEUE,
@@ -277,18 +361,37 @@ class RecordStream:
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
             static_summary=f"{self._detected.streamer}: {self._detected.title}"[:200],
         )
-        await workflow.wait_condition(lambda: child.done() or self._resume_reason is not None)
-        if not child.done() and await self._can_resume():
-            await workflow.get_external_workflow_handle(child.id).cancel()
-        try:
-            await child
-        except ChildWorkflowError as error:
-            # The child stands as Failed in the list by itself; a second entry would only confuse.
-            workflow.logger.warning("processing ended badly", extra={"cause": str(error.cause)})
-        if self._resume_reason is not None and await self._can_resume():
-            return "resume"
-        self._show("done", "finished")
-        return "done"
+
+    async def _while_it_runs(
+        self, child: workflow.ChildWorkflowHandle[ProcessRecording, Processed]
+    ) -> bool:
+        """Wait for the processing; whether it was asked to make way for more recording."""
+        while True:
+            await workflow.wait_condition(lambda: child.done() or self._resume_reason is not None)
+            if child.done():
+                return False
+            if not await self._can_resume():
+                self._resume_reason = None
+                self._say("restart came too late: the final file is there already")
+            elif self._resume_reason is not None and not child.done():
+                return await _cancel(child)
+
+    async def _conclude(self, failure: ChildWorkflowError | None) -> StreamDone:
+        if failure is None:
+            self._show("done", "finished")
+            return StreamDone(self._order.recording_id, Status.COMPLETED)
+        # The child stands in the list of failures by itself; a second entry would only confuse.
+        reason = getattr(failure.cause, "message", "") or str(failure.cause)
+        if _is_cancelled(failure):
+            reason = "processing was cancelled"
+            await self._set_status(Status.FAILED, Step.REMUX, reason)
+        self._show("done", reason)
+        return StreamDone(self._order.recording_id, Status.FAILED, reason)
+
+    @property
+    def _reason_of_end(self) -> str:
+        """Kept with the recording, so that no automatic source restarts what a person stopped."""
+        return "stopped" if self._stop_reason is not None else ""
 
     async def _can_resume(self) -> bool:
         return await workflow.execute_activity_method(
@@ -303,12 +406,20 @@ class RecordStream:
     # ---- ends without a file
 
     async def _end_with_nothing(self, recorded: Recorded) -> StreamDone:
-        reason = "stopped" if self._stop_reason is not None else recorded.reason
-        return await self._fail(reason or "the stream ended before its first segment")
+        return await self._fail(
+            Step.RECORD,
+            recorded.reason or "the stream ended before its first segment",
+            stopped=self._stop_reason is not None and recorded.end != CaptureEnd.DISK,
+        )
 
-    async def _fail(self, reason: str) -> StreamDone:
+    async def _fail(self, step: Step, reason: str, *, stopped: bool = False) -> StreamDone:
+        """End without a file: quietly when a person stopped it, else as a failure."""
+        self._failed = not stopped
+        reason = "stopped" if stopped else reason
         self._show("failed", reason)
-        await self._set_status(Status.FAILED, Step.RECORD, reason, ended=True)
+        state = StepState.SKIPPED if stopped else StepState.FAILED
+        await self._note_step(step, state, "" if stopped else reason)
+        await self._set_status(Status.FAILED, step, reason, ended=True)
         return StreamDone(self._order.recording_id, Status.FAILED, reason)
 
     # ---- signals and updates
@@ -317,6 +428,7 @@ class RecordStream:
     def stop(self, reason: str = "stopped") -> None:
         if self._stage in {"processing", "done", "failed", "sealing"}:
             self._say(f"stop came while {self._stage}: nothing is being recorded")
+            self._resume_reason = None
             return
         self._stop_reason = reason
         if self._attempt is not None:
@@ -326,27 +438,31 @@ class RecordStream:
     async def restart(self, reason: str = "restart") -> None:
         if self._stage == "processing":
             self._resume_reason = reason
-        elif self._stage == Step.RECORD and self._attempt is not None:
-            await self._nudge("restart", reason)
+        elif self._capturing is not None:
+            await self._nudge(self._capturing, "restart", reason)
         else:
             self._say(f"restart came while {self._stage}: nothing to restart")
 
     @workflow.signal(description="A source says that the stream is offline; it will be verified")
     async def went_offline(self, reason: str = "offline") -> None:
-        if self._stage == Step.RECORD and self._attempt is not None:
-            await self._nudge("offline", reason)
+        if self._capturing is not None:
+            await self._nudge(self._capturing, "offline", reason)
 
     @workflow.signal(description="Title or category changed")
     async def channel_updated(self, update: ChannelUpdate) -> None:
         at = update.at or workflow.now().isoformat()
-        await workflow.execute_activity_method(
-            Catalog.note_channel,
-            ChannelEvent(self._order.recording_id, update.title, update.category, at),
-            task_queue=CONTROL_QUEUE,
-            start_to_close_timeout=CATALOG_TIMEOUT,
-            retry_policy=CATALOG_RETRY,
-            summary=f"{update.category}: {update.title}"[:200],
-        )
+        try:
+            await workflow.execute_activity_method(
+                Catalog.note_channel,
+                ChannelEvent(self._order.recording_id, update.title, update.category, at),
+                task_queue=CONTROL_QUEUE,
+                start_to_close_timeout=CATALOG_TIMEOUT,
+                retry_policy=CATALOG_RETRY,
+                summary=f"{update.category}: {update.title}"[:200],
+            )
+        except ActivityError as error:
+            # A title is not worth a recording.
+            workflow.logger.warning("title not noted", extra={"reason": _reason(error)})
 
     @workflow.update(description="Go on with a parked recording")
     async def retry(self, step: str = "") -> str:
@@ -398,13 +514,12 @@ class RecordStream:
         self._detail = detail
         workflow.set_current_details(detail)
 
-    async def _nudge(self, word: str, reason: str) -> None:
-        assert self._claim is not None
+    async def _nudge(self, claim: Claim, word: str, reason: str) -> None:
         try:
             await workflow.execute_activity_method(
                 Recording.nudge,
                 NudgeInput(self._order.recording_id, word, reason),
-                task_queue=self._claim.queue,
+                task_queue=claim.queue,
                 schedule_to_close_timeout=NUDGE_TIMEOUT,
                 summary=f"{word}: {reason}"[:200],
             )
@@ -432,6 +547,33 @@ class RecordStream:
             retry_policy=CATALOG_RETRY,
             summary=f"{step} {state}",
         )
+
+
+async def _failure_of(child: workflow.ChildWorkflowHandle[Any, Any]) -> ChildWorkflowError | None:
+    try:
+        await child
+    except ChildWorkflowError as error:
+        workflow.logger.warning("processing ended badly", extra={"cause": str(error.cause)})
+        return error
+    return None
+
+
+async def _cancel(child: workflow.ChildWorkflowHandle[Any, Any]) -> bool:
+    """Whether it could be asked: it may have ended in this moment."""
+    try:
+        await workflow.get_external_workflow_handle(child.id).cancel()
+    except FailureError:
+        return False
+    return True
+
+
+def _is_cancelled(failure: ChildWorkflowError | None) -> bool:
+    return failure is not None and isinstance(failure.cause, CancelledError)
+
+
+def _for_want_of_room(error: ActivityError) -> bool:
+    cause = error.cause
+    return isinstance(cause, ApplicationError) and cause.type in NO_ROOM
 
 
 def _reason(error: ActivityError) -> str:

@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import joinedload, selectinload
 
-from streamvault.contracts import STEPS, Step, url_workflow_id
+from streamvault.contracts import STEPS, Status, Step, url_workflow_id
 from streamvault.db import streamers, streams
 from streamvault.db.ids import as_uuid, uuid7
 from streamvault.db.models import CLOSED, Recording, RecordingStep
@@ -163,7 +163,8 @@ async def set_status(
     reason: str = "",
     ended: bool = False,
 ) -> None:
-    """Empty `step` keeps the step. `ended` marks the end of the capture, once.
+    """Empty `step` keeps the step. `ended` marks the end of the capture, once; recording again
+    takes it back.
 
     Closing (completed, failed) frees the source for a new recording."""
     values: dict[str, Any] = {"status": status, "reason": reason}
@@ -171,6 +172,8 @@ async def set_status(
         values["step"] = step
     if ended:
         values["ended_at"] = func.coalesce(Recording.ended_at, func.now())
+    elif status == Status.RECORDING:
+        values["ended_at"] = None
     if status in CLOSED:
         values["holds_source"] = False
     await update_recording(session, recording_id, **values)

@@ -83,6 +83,14 @@ async def test_the_end_of_the_capture_is_noted_once(db: Database) -> None:
     assert ends[0] is not None and ends[0] == ends[1]
 
 
+async def test_a_recording_that_records_again_has_not_ended(db: Database) -> None:
+    recording_id = await opened(db)
+    async with db.begin() as session:
+        await recordings.set_status(session, recording_id, Status.PROCESSING, ended=True)
+        await recordings.set_status(session, recording_id, Status.RECORDING)
+        assert (await recordings.get_recording(session, recording_id)).ended_at is None
+
+
 @pytest.mark.parametrize("recording_id", ["0" * 32, "no-uuid", "../../etc/passwd", ""])
 async def test_what_does_not_exist_is_not_found(db: Database, recording_id: str) -> None:
     async with db.begin() as session:
