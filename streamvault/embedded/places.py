@@ -42,10 +42,14 @@ class Place:
         return done.returncode == 0
 
     def make_private_folder(self, path: Path) -> None:
-        path.mkdir(mode=0o700, exist_ok=True)
-        if os.geteuid() == 0:
-            os.chown(path, self.uid, self.gid)
-            path.chmod(0o700)
+        """Raises SettingsError when the parent does not allow it."""
+        try:
+            path.mkdir(mode=0o700, exist_ok=True)
+            if os.geteuid() == 0:
+                os.chown(path, self.uid, self.gid)
+                path.chmod(0o700)
+        except OSError as error:
+            raise SettingsError(f"{path} cannot be made: {error.strerror}") from None
 
 
 def find_place(data_dir: Path) -> Place:
