@@ -56,13 +56,20 @@ class Notify:
         try:
             await self.targets.send(row.target, _message(recording))
         except DeliveryFailed as error:
-            await self._mark(order, notifications.FAILED, str(error))
+            state = notifications.FAILED if _is_last_attempt() else notifications.QUEUED
+            await self._mark(order, state, str(error))
             raise
         await self._mark(order, notifications.SENT)
 
     async def _mark(self, order: NotifyInput, state: str, error: str = "") -> None:
         async with self.db.begin() as session:
             await notifications.mark_notification(session, order.notification_id, state, error)
+
+
+def _is_last_attempt() -> bool:
+    info = activity.info()
+    tries = info.retry_policy.maximum_attempts if info.retry_policy else 0
+    return 0 < tries <= info.attempt
 
 
 async def _start_delivery(client: Client, notification_id: str) -> None:

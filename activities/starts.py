@@ -34,6 +34,7 @@ PROCESS_RECORDING = "ProcessRecording"
 PROBE_SOURCE = "ProbeSource"
 
 BY_PEOPLE = frozenset({"person", "cli"})
+STOPPED = "stopped"  # the reason of a recording that a person ended
 PROBE_TIMEOUT = timedelta(seconds=45)  # somebody waits for the answer
 
 
@@ -99,6 +100,7 @@ async def start_processing(
                 title=recording.title,
                 steps=steps or [str(step) for step in PROCESSING_STEPS],
                 again=True,
+                reason=recording.reason if recording.reason == STOPPED else "",
             ),
             id=handle_id,
             task_queue=CONTROL_QUEUE,
@@ -123,7 +125,7 @@ async def _describe(
 ) -> recordings.NewRecording:
     key = f"{seen.platform}:{seen.stream_id}" if seen.stream_id else f"url:{url}"
     before = await recordings.latest_of_source(session, key)
-    if before and before.reason == "stopped" and started_by not in BY_PEOPLE:
+    if before and before.reason == STOPPED and started_by not in BY_PEOPLE:
         raise Conflict("a person stopped this stream", hint="start it by hand to record it again")
     return recordings.NewRecording(
         source_key=key,
