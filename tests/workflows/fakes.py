@@ -23,6 +23,8 @@ from streamvault.contracts import (
     DetectInput,
     NotifyInput,
     NudgeInput,
+    Probed,
+    ProbeInput,
     Recorded,
     RecordInput,
     Sealed,
@@ -81,6 +83,15 @@ class FakeStreams:
     found: Detected = field(
         default_factory=lambda: Detected("Alice", "speedrun", "Chess", "Alice/.parts/1")
     )
+
+    seen: Probed = field(
+        default_factory=lambda: Probed("fake", "alice", "Alice", title="speedrun", category="Chess")
+    )
+
+    @activity.defn
+    async def probe(self, order: ProbeInput) -> Probed:
+        await self.script.play("probe")
+        return self.seen
 
     @activity.defn
     async def detect(self, order: DetectInput) -> Detected:
@@ -241,6 +252,7 @@ class Cast:
         """By the name of the worker that serves it: `control`, `record`, `host`, `media`."""
         return {
             "control": [
+                self.streams.probe,
                 self.streams.detect,
                 self.catalog.set_status,
                 self.catalog.set_step,

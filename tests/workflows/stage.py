@@ -31,6 +31,7 @@ from streamvault.contracts import (
 )
 from tests.workflows.fakes import BEAT_S, Cast
 from workflows.deliver_notification import DeliverNotification
+from workflows.probe_source import ProbeSource
 from workflows.process_recording import ProcessRecording
 from workflows.record_stream import RecordStream
 
@@ -39,15 +40,24 @@ HISTORIES = Path(__file__).parents[1] / "data" / "histories"
 PATIENCE_S = 60
 # How Temporal names a process by default: `4711@some-host`, with an ending for a sticky queue.
 PROCESS = re.compile(r"\d+@\S+")
+WORKFLOWS = [RecordStream, ProcessRecording, ProbeSource, DeliverNotification]
 ALL = ("control", "record", "host", "media")
 
 
 class Stage:
-    def __init__(self, environment: WorkflowEnvironment, *, save_histories: bool = False) -> None:
+    def __init__(
+        self,
+        environment: WorkflowEnvironment,
+        *,
+        recording_id: str = "",
+        save_histories: bool = False,
+    ) -> None:
         self.client = client = environment.client
-        self.recording_id = uuid.uuid4().hex
-        self.cast = Cast(host_id=self.recording_id[:8])
+        self.recording_id = recording_id or uuid.uuid4().hex
+        self.cast = Cast(host_id=uuid.uuid4().hex[:8])
         self._save_histories = save_histories
+        self.instead: dict[str, list[Callable[..., Any]]] = {}
+        """Activities of a queue that are not the cast's."""
         self._workers: dict[str, Worker] = {}
         self.stream = client.get_workflow_handle_for(
             RecordStream.run, stream_workflow_id("fake", self.recording_id)
@@ -79,10 +89,8 @@ class Stage:
         return Worker(
             self.client,
             task_queue=queues[name],
-            activities=self.cast.queues[name],
-            workflows=[RecordStream, ProcessRecording, DeliverNotification]
-            if name == "control"
-            else [],
+            activities=self.instead.get(name) or self.cast.queues[name],
+            workflows=WORKFLOWS if name == "control" else [],
             graceful_shutdown_timeout=timedelta(seconds=PATIENCE_S),
             max_heartbeat_throttle_interval=timedelta(seconds=BEAT_S),
             default_heartbeat_throttle_interval=timedelta(seconds=BEAT_S),
@@ -188,7 +196,8 @@ class Stage:
         if not self._save_histories:
             return
         history = json.loads((await handle.fetch_history()).to_json())
-        text = json.dumps(_impersonal(history), indent=1) + "\n"
+        events = (json.dumps(_impersonal(event)) for event in history["events"])
+        text = '{"events": [\n' + ",\n".join(events) + "\n]}\n"
         await asyncio.to_thread((HISTORIES / f"{case}.json").write_text, text)
 
 

@@ -508,6 +508,39 @@ async def test_a_recording_parked_for_three_days_is_processed(skipping: Stage) -
     assert skipping.cast.work() == RECORDED + PROCESSED
 
 
+async def test_a_disk_that_takes_not_even_the_end_parks_until_it_does(stage: Stage) -> None:
+    stage.cast.script.failures["seal"] = [failure("the folder is read-only", "StorageUnwritable")]
+    await recording(stage)
+    await stage.stream.signal("stop")
+    said = await stage.until_stage(stage.stream, "parked:record")
+    assert said.error == "the folder is read-only"
+    await stage.stream.execute_update("retry", "")
+    done = await stage.stream.result()
+    assert done.outcome == Status.COMPLETED
+    assert stage.cast.work() == [*RECORDED, "seal", *PROCESSED]
+    assert stage.cast.catalog.last == (Status.COMPLETED, Step.NOTIFY, "stopped")
+
+
+async def test_giving_up_at_the_end_is_a_failure_with_its_reason(stage: Stage) -> None:
+    stage.cast.script.failures["seal"] = [failure("the folder is read-only", "StorageUnwritable")]
+    await recording(stage)
+    await stage.stream.signal("stop")
+    await stage.until_stage(stage.stream, "parked:record")
+    await stage.stream.execute_update("give_up", "")
+    with pytest.raises(WorkflowFailureError):
+        await stage.stream.result()
+    assert stage.cast.catalog.last == (Status.FAILED, Step.RECORD, "the folder is read-only")
+
+
+async def test_giving_up_a_recording_without_a_segment_names_the_disk(stage: Stage) -> None:
+    stage.cast.recording.stored = 0
+    await full(stage)
+    await stage.stream.execute_update("give_up", "")
+    with pytest.raises(WorkflowFailureError):
+        await stage.stream.result()
+    assert stage.cast.catalog.last == (Status.FAILED, Step.RECORD, NO_ROOM.reason)
+
+
 async def test_a_recording_that_is_not_parked_takes_no_decision(stage: Stage) -> None:
     await recording(stage)
     for decision in ("retry", "skip", "give_up"):

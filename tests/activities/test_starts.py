@@ -1,0 +1,210 @@
+"""The one door to a recording: a real database, real Temporal, a recorder that is played."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+from sqlalchemy import func, select
+from temporalio.testing import WorkflowEnvironment
+
+from activities.catalog import Catalog
+from activities.starts import start_processing, start_recording
+from streamvault.contracts import Probed, Status, processing_workflow_id, stream_workflow_id
+from streamvault.db import captured, recordings
+from streamvault.db.models import Recording
+from streamvault.db.session import Database
+from streamvault.errors import Conflict, StreamOffline
+from tests.workflows.fakes import BEAT_S, ENDED, failure
+from tests.workflows.stage import PATIENCE_S, Stage
+from workflows.process_recording import ProcessRecording
+from workflows.record_stream import RecordStream
+
+ALICE = "https://fake.example.org/alice"
+
+
+class Door:
+    """What comes through the door goes on a stage whose catalog is the real one."""
+
+    def __init__(self, stage: Stage, db: Database) -> None:
+        self.stage = stage
+        self.db = db
+        self.stream_id = uuid.uuid4().hex
+        stage.cast.streams.seen = Probed("fake", "alice", "Alice", self.stream_id, "speedrun")
+
+    async def start(self, by: str = "person") -> tuple[str, bool]:
+        client = self.stage.client
+        recording_id, created = await start_recording(client, self.db, url=ALICE, started_by=by)
+        workflow_id = (await self.row(recording_id)).workflow_id
+        self.stage.stream = client.get_workflow_handle_for(RecordStream.run, workflow_id)
+        self.stage.processing = client.get_workflow_handle_for(
+            ProcessRecording.run, processing_workflow_id(recording_id)
+        )
+        return recording_id, created
+
+    async def row(self, recording_id: str) -> Recording:
+        async with self.db.begin() as session:
+            return await recordings.get_detail(session, recording_id)
+
+    async def rows(self) -> int:
+        async with self.db.begin() as session:
+            return await session.scalar(select(func.count()).select_from(Recording)) or 0
+
+    async def until_status(self, recording_id: str, status: Status) -> Recording:
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                row = await self.row(recording_id)
+                if row.status == status:
+                    return row
+                await asyncio.sleep(BEAT_S)
+
+    async def until_recording(self, session: int = 1) -> None:
+        await self.stage.until(lambda: len(self.stage.cast.recording.sessions) == session)
+
+    async def finish(self) -> None:
+        self.stage.cast.recording.ends.put_nowait(ENDED)
+        await self.stage.stream.result()
+
+
+@pytest.fixture
+async def door(temporal_dev: WorkflowEnvironment, db: Database) -> AsyncIterator[Door]:
+    stage = Stage(temporal_dev)
+    cast, catalog = stage.cast, Catalog(db)
+    stage.instead["control"] = [
+        *(cast.streams.probe, cast.streams.detect, cast.notify.announce),
+        *(catalog.set_status, catalog.set_step, catalog.note_channel, catalog.can_resume),
+    ]
+    try:
+        await stage.work()
+        yield Door(stage, db)
+    finally:
+        await stage.close()
+
+
+async def test_a_hundred_starts_at_once_are_one_recording(door: Door) -> None:
+    started = await asyncio.gather(*(door.start() for _ in range(100)))
+    assert len({recording_id for recording_id, _ in started}) == 1
+    assert sum(created for _, created in started) == 1
+    assert await door.rows() == 1
+    await door.until_recording()
+    assert door.stage.cast.work() == ["detect", "claim", "record"]
+    await door.stage.until_found(door.stage.stream, f"WorkflowId='{door.stage.stream.id}'")
+    query = f"WorkflowType='RecordStream' AND WorkflowId='{door.stage.stream.id}'"
+    assert (await door.stage.client.count_workflows(query)).count == 1
+
+
+async def test_the_stream_names_the_workflow(door: Door) -> None:
+    recording_id, _ = await door.start()
+    row = await door.row(recording_id)
+    assert row.workflow_id == stream_workflow_id("fake", door.stream_id)
+    assert (row.streamer_name, row.title) == ("Alice", "speedrun")
+
+
+async def test_a_source_without_stream_ids_is_single_by_its_address(door: Door) -> None:
+    door.stage.cast.streams.seen = Probed("hls", "", "origin")
+    started = await asyncio.gather(*(door.start() for _ in range(5)))
+    [recording_id] = {recording_id for recording_id, _ in started}
+    assert (await door.row(recording_id)).workflow_id == f"stream-url-{recording_id}"
+
+
+async def test_what_is_offline_leaves_no_row(door: Door) -> None:
+    words = "alice is offline"
+    door.stage.cast.script.failures["probe"] = [failure(words, "StreamOffline", permanent=True)]
+    with pytest.raises(StreamOffline, match=words):
+        await door.start()
+    assert await door.rows() == 0
+
+
+async def test_a_start_that_got_lost_is_made_up_for(door: Door) -> None:
+    """The row was committed, then the process died before it started the workflow."""
+    key = f"fake:{door.stream_id}"
+    workflow_id = stream_workflow_id("fake", door.stream_id)
+    async with door.db.begin() as session:
+        lost, _ = await recordings.open_recording(
+            session, recordings.NewRecording(key, ALICE, workflow_id=workflow_id)
+        )
+    assert await door.start() == (str(lost.id), False)
+    await door.until_recording()
+
+
+async def test_what_a_person_stopped_starts_by_a_person_only(door: Door) -> None:
+    first, _ = await door.start()
+    await door.until_recording()
+    await door.stage.stream.signal("stop", "enough")
+    await door.stage.stream.result()
+    for source in ("webhook", "conduit", "websocket", "poll"):
+        with pytest.raises(Conflict, match="a person stopped this stream"):
+            await door.start(by=source)
+    second, created = await door.start(by="cli")
+    assert created and second != first
+    assert str((await door.row(second)).continues_id) == first
+    await door.until_recording(session=2)
+
+
+async def test_a_stop_holds_from_the_moment_processing_begins(door: Door) -> None:
+    door.stage.cast.script.hold("remux")
+    await door.start()
+    await door.until_recording()
+    await door.stage.stream.signal("stop")
+    await door.stage.until_called("remux")
+    with pytest.raises(Conflict, match="a person stopped this stream"):
+        await door.start(by="poll")
+
+
+async def test_a_stopped_recording_stays_stopped_when_it_is_processed_again(door: Door) -> None:
+    recording_id, _ = await door.start()
+    await door.until_recording()
+    await door.stage.stream.signal("stop")
+    await door.stage.stream.result()
+    row = await door.row(recording_id)
+    await start_processing(door.stage.client, row, door.stage.cast.host_id, ["chapters"])
+    await door.stage.processing.result()
+    assert (await door.row(recording_id)).reason == "stopped"
+
+
+async def test_a_stream_that_ended_by_itself_may_be_continued_by_anyone(door: Door) -> None:
+    first, _ = await door.start()
+    await door.until_recording()
+    await door.finish()
+    second, created = await door.start(by="poll")
+    assert created
+    assert str((await door.row(second)).continues_id) == first
+
+
+async def test_seen_live_again_while_processing_goes_on_in_the_same_recording(door: Door) -> None:
+    door.stage.cast.script.hold("remux")
+    first, _ = await door.start()
+    await door.until_recording()
+    door.stage.cast.recording.ends.put_nowait(ENDED)
+    await door.until_status(first, Status.PROCESSING)
+    await door.stage.until_called("remux")
+    assert await door.start(by="poll") == (first, False)
+    await door.until_recording(session=2)
+    row = await door.until_status(first, Status.RECORDING)
+    assert row.ended_at is None
+    assert {step.name: step.state for step in row.steps}["remux"] == "waiting"
+
+
+async def test_seen_live_again_with_the_file_written_has_to_wait(door: Door) -> None:
+    door.stage.cast.script.hold("thumbnails")
+    first, _ = await door.start()
+    await door.until_recording()
+    door.stage.cast.recording.ends.put_nowait(ENDED)
+    await door.stage.until_called("thumbnails")
+    async with door.db.begin() as session:
+        await captured.save_final_file(session, first, captured.FinalFile("a.mp4", 1, 1.0))
+    with pytest.raises(Conflict, match="just being finished"):
+        await door.start(by="poll")
+
+
+async def test_processing_that_runs_is_not_started_twice(door: Door) -> None:
+    door.stage.cast.script.hold("remux")
+    recording_id, _ = await door.start()
+    await door.until_recording()
+    door.stage.cast.recording.ends.put_nowait(ENDED)
+    await door.stage.until_called("remux")
+    row = await door.row(recording_id)
+    with pytest.raises(Conflict, match="being processed already"):
+        await start_processing(door.stage.client, row, door.stage.cast.host_id)
