@@ -99,7 +99,7 @@ async def test_offline_and_unknown_channels_are_offline(
 ) -> None:
     known = fake_twitch.channel()
     for url in (known.url, "https://www.twitch.tv/nobody_of_that_name"):
-        with pytest.raises(StreamOffline, match=r"nothing is live at www\.twitch\.tv/"):
+        with pytest.raises(StreamOffline, match=r"offline: nothing is live at www\.twitch\.tv/"):
             await sources.look(url)
         with pytest.raises(StreamOffline):
             await sources.resolve(url, quality)
