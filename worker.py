@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 from temporalio.client import Client
@@ -24,32 +24,23 @@ from temporalio.service import RPCError
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
-from activities.catalog import Catalog
 from activities.engine import connect_temporal
-from activities.media import Media
-from activities.notify import Notify
-from activities.recording import BEAT_S, Recording
-from activities.streams import Streams
 from activities.translate import TranslateErrors
-from streamvault.contracts import CONTROL_QUEUE, RECORD_QUEUE, host_queue, media_queue
+from streamvault.contracts import BEAT_S, CONTROL_QUEUE, RECORD_QUEUE, host_queue, media_queue
 from streamvault.db.session import Database
 from streamvault.errors import DependencyUnavailable
-from streamvault.hls.captures import Captures
-from streamvault.hls.fetch import Fetcher
 from streamvault.logs import configure_logs
-from streamvault.media.ffmpeg import find_ffmpeg, self_test
-from streamvault.notify.targets import Targets
 from streamvault.playback.sources import Sources
 from streamvault.settings import Settings, stable_host_id
-from workflows.deliver_notification import DeliverNotification
-from workflows.probe_source import ProbeSource
-from workflows.process_recording import ProcessRecording
-from workflows.record_stream import RecordStream
+
+if TYPE_CHECKING:
+    from streamvault.hls.captures import Captures
 
 log = logging.getLogger(__name__)
 
 ROLES = frozenset({"control", "recorder", "processor"})
-WORKFLOWS = [RecordStream, ProcessRecording, ProbeSource, DeliverNotification]
+# A stop is learnt in a heartbeat's reply, and heartbeats are throttled to this.
+BEAT = timedelta(seconds=BEAT_S)
 # A capture closes its part within a second or two; the rest is room for a slow disk.
 DRAIN_TIME = timedelta(seconds=20)
 CONNECT_PAUSE_S = 1.0
@@ -108,6 +99,7 @@ async def _build(
 ) -> list[Worker]:
     parts = _Parts(settings)
     stack.push_async_callback(parts.db.close)
+    stack.callback(parts.sources.close)
     captures = await _resume_captures(parts, stack) if "recorder" in roles else None
     client = await _connect(settings, stop)
     workers: list[Worker] = []
@@ -122,9 +114,20 @@ async def _build(
 
 
 # ---- roles
+# Each loads what it needs itself: a recorder that was killed has to be back before the playlist has
+# moved on, and an idle process should be small.
 
 
 def _control(client: Client, parts: _Parts) -> Worker:
+    from activities.catalog import Catalog
+    from activities.notify import Notify
+    from activities.streams import Streams
+    from streamvault.notify.targets import Targets
+    from workflows.deliver_notification import DeliverNotification
+    from workflows.probe_source import ProbeSource
+    from workflows.process_recording import ProcessRecording
+    from workflows.record_stream import RecordStream
+
     settings = parts.settings
     streams = Streams(parts.db, parts.sources, settings.end_grace_s)
     catalog = Catalog(parts.db)
@@ -142,12 +145,14 @@ def _control(client: Client, parts: _Parts) -> Worker:
             notify.announce,
             notify.deliver,
         ],
-        workflows=WORKFLOWS,
+        workflows=[RecordStream, ProcessRecording, ProbeSource, DeliverNotification],
         slots=CONTROL_SLOTS,
     )
 
 
 def _recorder(client: Client, parts: _Parts, captures: Captures) -> list[Worker]:
+    from activities.recording import Recording
+
     recording = Recording(
         db=parts.db,
         captures=captures,
@@ -168,6 +173,9 @@ def _recorder(client: Client, parts: _Parts, captures: Captures) -> list[Worker]
 
 
 async def _processor(client: Client, parts: _Parts) -> Worker:
+    from activities.media import Media
+    from streamvault.media.ffmpeg import find_ffmpeg, self_test
+
     ffmpeg = find_ffmpeg(parts.settings.ffmpeg)
     await self_test(ffmpeg)
     media = Media(parts.db, parts.settings.library, ffmpeg)
@@ -196,9 +204,8 @@ def _worker(
         interceptors=[TranslateErrors()],
         max_concurrent_activities=slots,
         graceful_shutdown_timeout=DRAIN_TIME,
-        # A stop is learnt in a heartbeat's reply, and heartbeats are throttled to this.
-        max_heartbeat_throttle_interval=timedelta(seconds=BEAT_S),
-        default_heartbeat_throttle_interval=timedelta(seconds=BEAT_S),
+        max_heartbeat_throttle_interval=BEAT,
+        default_heartbeat_throttle_interval=BEAT,
     )
 
 
@@ -207,6 +214,9 @@ def _worker(
 
 async def _resume_captures(parts: _Parts, stack: AsyncExitStack) -> Captures:
     """Go on with every unfinished capture, before anything that could make it wait."""
+    from streamvault.hls.captures import Captures
+    from streamvault.hls.fetch import Fetcher
+
     settings = parts.settings
     fetcher = Fetcher(ca_bundle=settings.ca_bundle)
     stack.push_async_callback(fetcher.aclose)

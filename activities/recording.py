@@ -21,6 +21,7 @@ from temporalio.service import RPCError
 
 from activities.timeline_rows import progress_row, save_timeline
 from streamvault.contracts import (
+    BEAT_S,
     CaptureEnd,
     ChannelUpdate,
     Claim,
@@ -45,8 +46,6 @@ from streamvault.source import Sighting
 
 log = logging.getLogger(__name__)
 
-# Temporal learns of a stop in a heartbeat's reply, so the beat is also how fast a stop is.
-BEAT_S = 2.0
 # How long a capture goes on without an attempt that watches it: a Temporal restart of 60 s, the
 # reconnect after it and the next attempt fit in.
 ORPHAN_GRACE_S = 180.0

@@ -9,6 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+BEAT_S = 2.0
+"""Seconds between the heartbeats of a recording. Temporal answers them with a stop, so this is also
+how fast a stop is."""
+
 CONTROL_QUEUE = "control"
 RECORD_QUEUE = "record"
 
@@ -40,7 +44,7 @@ def notification_workflow_id(notification_id: str) -> str:
 
 
 class Step(StrEnum):
-    """The steps of a pipeline, in order (search attribute SvStage, API and dashboard use these names)."""
+    """The steps of a pipeline, in order; search attribute, API and dashboard use these names."""
 
     DETECT = "detect"
     RECORD = "record"
@@ -119,7 +123,7 @@ class DetectInput:
 
 @dataclass(frozen=True)
 class Detected:
-    """The snapshot of everything later steps need: a later edit of a setting cannot change a replay."""
+    """A snapshot of what later steps need: a later edit of a setting cannot change a replay."""
 
     streamer: str
     title: str = ""
@@ -158,7 +162,7 @@ class Recorded:
 
 @dataclass(frozen=True)
 class NudgeInput:
-    """A word to a running capture: `restart` (new session, new part) or `offline` (a source says so)."""
+    """A word to a running capture: `restart` (new session, new part) or `offline` (says a source)."""
 
     recording_id: str
     word: str
