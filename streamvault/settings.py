@@ -46,6 +46,8 @@ class Settings(BaseSettings):
         env_prefix=PREFIX,
         # `./sv` names the one in the clone, wherever it was called from.
         env_file=os.environ.get(f"{PREFIX}ENV_FILE", ".env"),
+        # An empty value is no value: TEMPORAL_API_KEY= must not turn TLS on.
+        env_ignore_empty=True,
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,

@@ -29,7 +29,7 @@ from streamvault.errors import MediaError, RemuxFailed, ToolMissing
 from streamvault.media.stderr import Digest
 
 OLDEST_VERSION = (5, 1)
-STALL_TIMEOUT_S = 120.0  # decision 12: a hung remux must never block the ones behind it
+STALL_TIMEOUT_S = 120.0  # a hung remux must never block the ones behind it
 STOP_GRACE_S = 10.0  # ffmpeg closes its file on SIGTERM within this, or is killed
 TICK_S = 1.0
 SELF_TEST = Path(__file__).with_name("selftest.ts")
