@@ -156,7 +156,7 @@ class VerificationFailed(MediaError):
 
 
 def error_named(name: str) -> type[StreamVaultError]:
-    """The class of this tree with that name; StreamVaultError itself for a name it does not know."""
+    """The class of this tree with that name; StreamVaultError itself for an unknown name."""
     waiting: list[type[StreamVaultError]] = [StreamVaultError]
     while waiting:
         candidate = waiting.pop()
