@@ -162,7 +162,7 @@ class Recorded:
 
 @dataclass(frozen=True)
 class NudgeInput:
-    """A word to a running capture: `restart` (new session, new part) or `offline` (says a source)."""
+    """A word to a capture: `restart` (new session, new part) or `offline` (a source says so)."""
 
     recording_id: str
     word: str
