@@ -23,7 +23,8 @@ TOOLS = {
 }
 # Where a lock was made is nobody's business, and a mirror's address would bind everyone to it.
 ADDRESS = re.compile(r"https?:|index-url|find-links|file:|(?:-r|-c) /|/tmp/")
-REGISTRY = re.compile(r"pypi\.org|pythonhosted\.org|npmjs\.(?:org|com)/|registry\.npmjs")
+# Written so that it does not find itself.
+REGISTRY = re.compile(r"p[y]pi\.org|p[y]thonhosted|n[p]mjs\.(?:org|com)|deb\.debi[a]n")
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:root|work|Users/\w+|home/(?!user\b|you\b)\w+)/")
 TEXT_LIMIT = 5_000_000
 
