@@ -137,7 +137,7 @@ def _prepare(options: argparse.Namespace, scratch: Path) -> Bench:
     pool_s = int(options.warm + options.seconds + POOL_MARGIN_S + 2 * most)
     pool_s = max(pool_s, int(CURL_SEGMENTS * SEGMENT_S) if most > 1 else pool_s)
     pool = make_pool(
-        options.ffmpeg, Path(tempfile.gettempdir()) / f"streamvault-bench-pool-{pool_s}", pool_s
+        options.ffmpeg, Path(tempfile.gettempdir()) / f"streamvault-bench-60fps-{pool_s}", pool_s
     )
     return Bench(
         scratch, pool, make_certificate(scratch), options.ffmpeg, options.warm, options.seconds

@@ -132,12 +132,14 @@ class Health:
 
 
 class Intake:
-    """The bytes of one segment. Until `go_live` they stay in memory."""
+    """The bytes of one segment. Until `go_live` they stay in memory, for which a follower has
+    `reserved` bytes of the budget for that."""
 
-    __slots__ = ("_batches", "_disks", "_forward", "_rewind", "kind", "size")
+    __slots__ = ("_batches", "_disks", "_forward", "_reserved", "_rewind", "kind", "size")
 
-    def __init__(self, disks: Disks) -> None:
+    def __init__(self, disks: Disks, reserved: int = 0) -> None:
         self._disks = disks
+        self._reserved = reserved
         self._batches: list[Batch] = []
         self._forward: Callable[[Batch, bool], None] | None = None
         self._rewind: Callable[[], None] | None = None
@@ -154,14 +156,13 @@ class Intake:
             self.kind = media_kind(batch.start(PACKET + 1))
         if self.kind == "-":
             return None
-        budget = self._disks.ahead if self._forward is None else self._disks.queue
-        if not budget.take(batch.size, force=last):
-            return False
-        self.size += batch.size
         if self._forward is None:
             self._batches.append(batch)
-        else:
+        elif self._disks.queue.take(batch.size, force=last):
             self._forward(batch, last)
+        else:
+            return False
+        self.size += batch.size
         return None
 
     def go_live(self, forward: Callable[[Batch, bool], None], rewind: Callable[[], None]) -> None:
@@ -170,23 +171,27 @@ class Intake:
         self._forward, self._rewind = forward, rewind
         rewind()
         batches, self._batches = self._batches, []
+        self._give_back()
         for batch in batches:
-            self._disks.ahead.give(batch.size)
             self._disks.queue.take(batch.size, force=True)
             forward(batch, False)
 
     def rewind(self) -> None:
         """The transfer begins anew."""
-        self.discard()
+        self._batches.clear()
         self.kind = ""
         self.size = 0
         if self._rewind is not None:
             self._rewind()
 
     def discard(self) -> None:
-        for batch in self._batches:
-            self._disks.ahead.give(batch.size)
+        """It is not wanted any more."""
         self._batches.clear()
+        self._give_back()
+
+    def _give_back(self) -> None:
+        self._disks.ahead.give(self._reserved)
+        self._reserved = 0
 
 
 def media_kind(start: bytes) -> str:

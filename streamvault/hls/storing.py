@@ -32,6 +32,9 @@ from streamvault.hls.timestamps import Head, read_head, read_timescales
 from streamvault.hls.writer import Batch, Disk, Disks
 from streamvault.source import Playback
 
+FOLLOWER_BYTES = 2 * 1024 * 1024
+"""What a segment is taken for until one was seen."""
+
 
 @dataclass(slots=True)
 class _Target:
@@ -71,6 +74,7 @@ class Storing:
         self._init: tuple[InitSection, Init] | None = None
         self._scales: dict[int, int] = {}
         self._playback: Playback | None = None
+        self._segment_bytes = FOLLOWER_BYTES
 
     async def resume(self) -> None:
         """Continue in the newest part of an earlier run, if timestamps and codecs allow it.
@@ -167,9 +171,9 @@ class Storing:
         intake.go_live(partial(self._forward, target), partial(self._rewind, target))
         return await task
 
-    def _start(self, waiting: Waiting) -> tuple[asyncio.Task[bool], Intake]:
+    def _start(self, waiting: Waiting, reserved: int = 0) -> tuple[asyncio.Task[bool], Intake]:
         if waiting.task is None or waiting.intake is None:
-            waiting.intake = Intake(self._disks)
+            waiting.intake = Intake(self._disks, reserved)
             waiting.task = asyncio.create_task(self._downloads.run(waiting))
         return waiting.task, waiting.intake
 
@@ -178,7 +182,8 @@ class Storing:
             return
         followers = (w for w in islice(self._waiting, 1, None) if w.segment is not None)
         for follower in islice(followers, self._thresholds.followers):
-            self._start(follower)
+            if follower.task is None and self._disks.ahead.take(self._segment_bytes):
+                self._start(follower, self._segment_bytes)
 
     def _rewind(self, target: _Target) -> None:
         target.place = None
@@ -230,6 +235,8 @@ class Storing:
         if records is None:
             await self._note_repeat(segment)
             return
+        if waiting.intake is not None:
+            self._segment_bytes = waiting.intake.size
         self._number += bool(place.why)
         self._placing.stored(segment, head, kind, place)
         self._health.stored += 1

@@ -7,6 +7,7 @@ happens here, in order per disk. What waits in memory is bounded for all recordi
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import errno
 import threading
 from collections.abc import Callable
@@ -134,6 +135,7 @@ class Disk:
                 watched = tuple(self._watched)
             for files in watched:
                 files.sync()
+            _give_back_memory()
 
 
 class Disks:
@@ -169,6 +171,24 @@ class Disks:
         for disk in self._disks.values():
             disk.close()
         self._disks.clear()
+
+
+def _find_malloc_trim() -> Callable[[int], int] | None:
+    try:
+        trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError):
+        return None  # not glibc
+    return trim
+
+
+_malloc_trim = _find_malloc_trim()
+
+
+def _give_back_memory() -> None:
+    """Free pages between blocks stay with the process otherwise: with 25 recordings, 60 MB after
+    they all had caught up at once (malloc_trim(3))."""
+    if _malloc_trim is not None:
+        _malloc_trim(0)
 
 
 def _run_in_order(before: list[Callable[[], None]], job: Callable[[], T]) -> T:
