@@ -237,7 +237,9 @@ class _Job:
             raise StorageFull(f"no room left in {directory}", hint="make room, then retry")
         if _NOT_WRITABLE.search(done.log_tail) and not self._temporary.exists():
             raise StorageUnwritable(f"{directory} cannot be written")
-        last = "; ".join(done.warnings[-3:]) or "it gave no reason"
+        # What is not ffmpeg's own complaint, such as a library that is missing, is the last line.
+        last_line = done.log_tail.strip().rpartition("\n")[2]
+        last = "; ".join(done.warnings[-3:]) or last_line or "it gave no reason"
         raise RemuxFailed(f"ffmpeg: {describe_exit(done.returncode)}: {last}")
 
     def _expected(self, done: RunResult, hashes: dict[str, str]) -> Expected:
