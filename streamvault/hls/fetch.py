@@ -29,6 +29,8 @@ CONNECT_TIMEOUT_S = 5
 DNS_CACHE_S = 600
 MAX_REDIRECTS = 5
 MAX_CONNECTIONS = 1024
+# The 128 bit cipher first: public segments need no more, and it costs a quarter less CPU.
+TLS13_CIPHERS = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 READ_BUFFER_BYTES = 256 * 1024  # one buffer per event loop, not per transfer
 MIN_SPEED_BYTES_S = 4096  # half of a 64 kbit/s audio rendition
 HAND_ON_S = 0.2
@@ -167,6 +169,7 @@ class Fetcher:
             (pycurl.TIMEOUT_MS, int(timeout_s * 1000)),
             (pycurl.DNS_CACHE_TIMEOUT, DNS_CACHE_S),
             (pycurl.BUFFERSIZE, READ_BUFFER_BYTES),
+            (pycurl.TLS13_CIPHERS, TLS13_CIPHERS),
             (pycurl.CAINFO, self._authorities.path),
             (pycurl.PROXY_CAINFO, self._authorities.path),
             # Always set: an unset proxy would be taken from the environment.
