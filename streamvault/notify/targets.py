@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import apprise
-
 from streamvault.errors import SettingsError, StreamVaultError
+
+if TYPE_CHECKING:
+    from apprise import Apprise
 
 
 class DeliveryFailed(StreamVaultError):
@@ -33,7 +35,7 @@ class Targets:
         """Raises SettingsError for an address that Apprise does not know."""
         self._urls = {target_name(url): url for url in urls}
         for number, url in enumerate(urls, start=1):
-            if apprise.Apprise.instantiate(url) is None:
+            if _sender(url) is None:
                 raise SettingsError(
                     f"STREAMVAULT_NOTIFY_TARGETS: entry {number} is no address that Apprise knows"
                 )
@@ -57,7 +59,15 @@ def target_name(url: str) -> str:
 
 
 def _send(url: str, message: Message) -> bool:
+    sender = _sender(url)
+    kind = "failure" if message.failure else "success"
+    return bool(sender and sender.notify(title=message.title, body=message.body, notify_type=kind))
+
+
+def _sender(url: str) -> Apprise | None:
+    """None for an address that Apprise does not know. It loads its many kinds at the first use, so
+    that those who are not told anything need not carry it."""
+    import apprise  # noqa: PLC0415  # see above
+
     sender = apprise.Apprise()
-    sender.add(url)
-    kind = apprise.NotifyType.FAILURE if message.failure else apprise.NotifyType.SUCCESS
-    return bool(sender.notify(title=message.title, body=message.body, notify_type=kind))
+    return sender if sender.add(url) else None
