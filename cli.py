@@ -1,112 +1,50 @@
-"""The `streamvault` command: one verb for each process, and verbs that talk to a running `up`."""
+"""The `streamvault` command. What stays running starts here: supervisor, API and workers.
+
+All other verbs are in `verbs.py`, which parses what a person types and costs 7 MB: too much for
+each of four processes that nobody types at. For the same reason imports wait for their process.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-import typer
+from streamvault.errors import InvalidInput, SettingsError, StreamVaultError
+from streamvault.settings import load_settings
 
-from streamvault.embedded import runfile
-from streamvault.embedded.attach import attached
-from streamvault.embedded.demo import Demo
-from streamvault.embedded.stack import Stack
-from streamvault.embedded.supervisor import Stage, Supervisor
-from streamvault.errors import (
-    Conflict,
-    DependencyUnavailable,
-    InvalidInput,
-    SettingsError,
-    StreamVaultError,
-)
-from streamvault.settings import PREFIX, load_settings
+if TYPE_CHECKING:
+    from streamvault.embedded.stack import Stack
+    from streamvault.embedded.supervisor import Stage
 
 CLI = Path(__file__).resolve()
 ROLES = frozenset({"control", "recorder", "processor"})
-RESTART_TIMEOUT_S = 300.0  # two workers may each take 120 s to finish what they are at
 API_DRAIN_S = 10  # a download or an open WebSocket must not hold up a stop
-_LOOK_INTERVAL_S = 0.2
-
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-db = typer.Typer(no_args_is_help=True, help="The database's schema.")
-app.add_typer(db, name="db")
 
 
-@app.command()
-def up() -> None:
-    """Run everything; Ctrl-C stops in order, and recordings resume at the next start."""
+def run_up() -> None:
+    from streamvault.embedded import runfile
+    from streamvault.embedded.stack import Stack
+
     settings = load_settings()
-    data_dir = settings.data_dir.absolute()
-    with runfile.only_supervisor(data_dir):
+    with runfile.only_supervisor(settings.data_dir.absolute()):
         stack = Stack(settings, CLI)
         stack.check_port()
-        _run(stack, stack.stages(), data_dir, stack.greeting)
+        supervise(stack, stack.stages(), stack.greeting)
 
 
-@app.command()
-def record(
-    url: Annotated[str, typer.Argument(help="A channel's page, or hls://https://… of a playlist.")],
-    quality: Annotated[str, typer.Option(help="best, 1080p60, 720p, audio_only, …")] = "best",
-    output: Annotated[Path | None, typer.Option(help="Also put the finished file here.")] = None,
-) -> None:
-    """Record one live stream and print the finished file; Ctrl-C stops and finishes it."""
-    from commands.record import prepare_output
-    from commands.record import record as record_stream
+def supervise(stack: Stack, stages: list[Stage], greeting: Callable[[], str]) -> None:
+    """Run until told to stop, telling in `run.json` where everything is."""
+    from streamvault.embedded import runfile
+    from streamvault.embedded.supervisor import Supervisor
 
-    settings = load_settings()
-    if output:
-        prepare_output(output)
-    with attached(settings, CLI) as running:
-        asyncio.run(record_stream(settings, running, url, quality, output))
+    supervisor = Supervisor(stages, lambda s: runfile.write(stack.data_dir, stack.running(s)))
+    asyncio.run(supervisor.run(greeting))
 
 
-@app.command()
-def process(
-    recording_id: str,
-    steps: Annotated[str, typer.Option(help="Comma-separated; all by default.")] = "",
-) -> None:
-    """Run processing steps of a recording again."""
-    from commands.process import process as process_recording
-
-    settings = load_settings()
-    chosen = [step for step in steps.split(",") if step]
-    with attached(settings, CLI) as running:
-        asyncio.run(process_recording(settings, running, recording_id, chosen))
-
-
-@app.command()
-def demo() -> None:
-    """Run everything in a throw-away folder, recording two streams of a fake Twitch."""
-    with Demo(CLI.parent) as made, runfile.only_supervisor(made.data_dir):
-        stack = Stack(made.settings(), CLI, made.env)
-        _run(stack, stack.stages(beside=[made]), made.data_dir, lambda: made.begin(stack))
-
-
-@app.command()
-def restart() -> None:
-    """Swap the processes of a running `up` for the code that is on disk now; recordings go on."""
-    data_dir = load_settings().data_dir.absolute()
-    before = _running(data_dir)
-    os.kill(before.pid, signal.SIGUSR1)
-    deadline = time.monotonic() + RESTART_TIMEOUT_S
-    while time.monotonic() < deadline:
-        time.sleep(_LOOK_INTERVAL_S)
-        if _running(data_dir).generation > before.generation:
-            typer.echo("restarted")
-            return
-    raise DependencyUnavailable("the restart did not finish", hint="look at the output of `up`")
-
-
-@app.command()
-def api() -> None:
-    """Run the API alone, for containers."""
-    # Here and below, imports wait for their verb: `up` outlives the others and has to stay small.
+def run_api() -> None:
     import uvicorn
 
     from api.app import create_app
@@ -124,56 +62,43 @@ def api() -> None:
     )
 
 
-@app.command()
-def worker(
-    role: Annotated[str, typer.Option(help="Comma-separated: control, recorder, processor.")] = (
-        "control,recorder,processor"
-    ),
-) -> None:
-    """Run a worker alone, for containers."""
+def run_worker(role: str) -> int:
+    """Raises InvalidInput for a role that does not exist."""
     roles = frozenset(role.split(","))
     if not roles <= ROLES:
         raise InvalidInput(f"--role takes {', '.join(sorted(ROLES))}, not {role!r}")
-    import worker as worker_module
+    import worker
 
-    raise typer.Exit(worker_module.main(load_settings(), roles))
-
-
-@db.command()
-def upgrade() -> None:
-    """Bring the schema up to date; any number may try at once."""
-    from streamvault.db.migrate import upgrade as run_migrations
-
-    url = load_settings().database_url
-    if url is None:
-        raise SettingsError(f"{PREFIX}DATABASE_URL: is needed here")
-    asyncio.run(run_migrations(url.get_secret_value()))
-
-
-def _run(stack: Stack, stages: list[Stage], data_dir: Path, greeting: Callable[[], str]) -> None:
-    supervisor = Supervisor(stages, lambda s: runfile.write(data_dir, stack.running(s)))
-    asyncio.run(supervisor.run(greeting))
-
-
-def _running(data_dir: Path) -> runfile.Running:
-    found = runfile.running(data_dir)
-    if found is None:
-        raise Conflict(f"StreamVault does not run on {data_dir}", hint="start it with `up`")
-    return found
+    return worker.main(load_settings(), roles)
 
 
 def main() -> None:
     """The console command. Exit codes: 2 for a wrong setting or argument, 1 for any other error."""
     try:
-        app(prog_name="streamvault")
+        sys.exit(_dispatch(sys.argv[1:]))
     except (SettingsError, InvalidInput) as error:
         _fail(error, 2)
     except StreamVaultError as error:
         _fail(error, 1)
 
 
+def _dispatch(arguments: list[str]) -> int:
+    match arguments:
+        case ["up"]:
+            run_up()
+        case ["api"]:
+            run_api()
+        case ["worker", "--role", role]:
+            return run_worker(role)
+        case _:
+            from verbs import app
+
+            app(prog_name="streamvault")
+    return 0
+
+
 def _fail(error: StreamVaultError, code: int) -> None:
-    typer.echo(f"streamvault: {error.one_line}", err=True)
+    print(f"streamvault: {error.one_line}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -10,8 +10,8 @@ import pytest
 import typer.main
 
 from api.app import create_app
-from cli import app
 from streamvault.settings import PREFIX, SECRET_NAMES, Settings
+from verbs import app
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

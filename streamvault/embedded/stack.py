@@ -64,18 +64,18 @@ class Stack:
         self._settings = settings
         self._cli = str(cli)
         self._extra_env = extra_env
-        self._data_dir = settings.data_dir.absolute()
+        self.data_dir = settings.data_dir.absolute()
         self._port = settings.port or free_ports(1)[0]
         workers = [_worker_name(role) for role in WORKER_ROLES]
         self._metrics = dict(zip(workers, free_ports(len(workers)), strict=True))
         self._postgres = (
-            None if settings.database_url else Postgres(self._data_dir, settings.postgres_bin_dir)
+            None if settings.database_url else Postgres(self.data_dir, settings.postgres_bin_dir)
         )
         self._temporal = (
             None
             if settings.temporal_address
             else TemporalServer(
-                self._data_dir, settings.temporal_bin, namespace=settings.temporal_namespace
+                self.data_dir, settings.temporal_bin, namespace=settings.temporal_namespace
             )
         )
 
@@ -129,7 +129,7 @@ class Stack:
 
     def _env(self, **extra: str) -> dict[str, str]:
         ours = {
-            "DATA_DIR": str(self._data_dir),
+            "DATA_DIR": str(self.data_dir),
             "RECORDINGS_DIR": str(self._settings.library.absolute()),
             "PORT": str(self._port),
             "TEMPORAL_ADDRESS": self._temporal_address,
@@ -152,7 +152,7 @@ class Stack:
     def _worker(self, role: str) -> Command:
         name = _worker_name(role)
         port = str(self._metrics[name])
-        ready = _ReadyFile(self._data_dir / "run" / f"{name}.ready")
+        ready = _ReadyFile(self.data_dir / "run" / f"{name}.ready")
         return Command(
             name,
             (self._cli, "worker", "--role", role),
