@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Callable, Iterator, Mapping
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+import msgspec
+from dotenv import dotenv_values
+from msgspec import Meta
 
 from streamvault.errors import SettingsError
 
@@ -28,8 +30,37 @@ SECRET_NAMES = (
     "DATABASE_URL",
     "TEMPORAL_API_KEY",
 )
+COMMA_LISTS = ("allowed_hosts", "allowed_origins", "trusted_proxies", "allowed_networks")
 
-CommaList = Annotated[tuple[str, ...], NoDecode]
+
+class Secret:
+    """A text that no log, error or repr shows."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def get_secret_value(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+Port = Annotated[int, Meta(ge=0, le=65535, description="a port, 0 to 65535")]
+PoolSize = Annotated[int, Meta(ge=0, le=500, description="a whole number, 0 to 500")]
+PollSeconds = Annotated[float, Meta(ge=1, le=3600, description="seconds, 1 to 3600")]
+GraceSeconds = Annotated[float, Meta(ge=0, le=86400, description="seconds, 0 to 86400")]
+HostId = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9_-]{0,64}$", description="letters, digits, - and _, at most 64")
+]
 
 
 def default_data_dir() -> Path:
@@ -39,145 +70,56 @@ def default_data_dir() -> Path:
     return Path(base) / "streamvault"
 
 
-class Settings(BaseSettings):
-    """See `.env.example` for what each variable does."""
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """See `.env.example` for what each variable does. Made by `load_settings`."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
-        # `./sv` names the one in the clone, wherever it was called from.
-        env_file=os.environ.get(f"{PREFIX}ENV_FILE", ".env"),
-        # An empty value is no value: TEMPORAL_API_KEY= must not turn TLS on.
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        hide_input_in_errors=True,
-    )
-
-    data_dir: Path = Field(default_factory=default_data_dir)
+    data_dir: Path = msgspec.field(default_factory=default_data_dir)
     recordings_dir: Path = Path()
     host: str = "127.0.0.1"
-    port: int = Field(8080, ge=0, le=65535)
+    port: Port = 8080
     base_url: str = ""
-    allowed_hosts: CommaList = ()
-    allowed_origins: CommaList = ()
-    trusted_proxies: CommaList = ()
-    allowed_networks: CommaList = ()
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
+    allowed_networks: tuple[str, ...] = ()
 
-    database_url: SecretStr | None = None
-    db_pool_size: int | None = Field(None, ge=1, le=500)
-    db_max_overflow: int | None = Field(None, ge=0, le=500)
+    database_url: Secret | None = None
+    db_pool_size: PoolSize | None = None
+    db_max_overflow: PoolSize | None = None
     postgres_bin_dir: Path | None = None
 
     temporal_address: str = ""
     temporal_namespace: str = "streamvault"
     temporal_ui_url: str = ""
-    temporal_api_key: SecretStr | None = None
+    temporal_api_key: Secret | None = None
     temporal_tls: bool = False
     temporal_bin: Path | None = None
 
-    secret_key: SecretStr | None = None
+    secret_key: Secret | None = None
     admin_username: str = ""
-    admin_password: SecretStr | None = None
+    admin_password: Secret | None = None
 
     twitch_client_id: str = ""
-    twitch_client_secret: SecretStr | None = None
+    twitch_client_secret: Secret | None = None
     twitch_helix_url: str = "https://api.twitch.tv/helix"
     twitch_auth_url: str = "https://id.twitch.tv/oauth2"
     twitch_eventsub_ws_url: str = "wss://eventsub.wss.twitch.tv/ws"
     allow_insecure_twitch: bool = False
-    eventsub_secret: SecretStr | None = None
+    eventsub_secret: Secret | None = None
     eventsub_transport: Literal["auto", "webhook", "conduit", "websocket", "poll"] = "auto"
-    poll_interval_s: float = Field(30, ge=1, le=3600)
-    end_grace_s: float = Field(90, ge=0, le=86400)
+    poll_interval_s: PollSeconds = 30
+    end_grace_s: GraceSeconds = 90
 
-    stream_proxy: SecretStr | None = None
+    stream_proxy: Secret | None = None
     ca_bundle: Path | None = None
     ffmpeg: Path | None = None
-    notify_targets: SecretStr | None = None
+    notify_targets: Secret | None = None
     """Apprise URLs, separated by white space or commas."""
 
-    host_id: str = Field("", pattern=r"^[A-Za-z0-9_-]{0,64}$")
-    metrics_port: int = Field(0, ge=0, le=65535)
+    host_id: HostId = ""
+    metrics_port: Port = 0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["", "console", "json"] = ""
-
-    @field_validator(
-        "allowed_hosts", "allowed_origins", "trusted_proxies", "allowed_networks", mode="before"
-    )
-    @classmethod
-    def _split_commas(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
-
-    @field_validator("log_level", mode="before")
-    @classmethod
-    def _lower(cls, value: object) -> object:
-        return value.lower() if isinstance(value, str) else value
-
-    @field_validator("trusted_proxies", "allowed_networks")
-    @classmethod
-    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for entry in value:
-            ip_network(entry, strict=False)
-        return value
-
-    @field_validator("host")
-    @classmethod
-    def _loopback_until_sign_in_exists(cls, value: str) -> str:
-        if not is_loopback(value):
-            raise ValueError("only 127.0.0.1, ::1 or localhost, since there is no sign-in yet")
-        return value
-
-    @field_validator("base_url")
-    @classmethod
-    def _public_url(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if value and (parts.scheme not in {"http", "https"} or not parts.hostname):
-            raise ValueError("an address such as https://vault.example.org")
-        return value.rstrip("/")
-
-    @field_validator("database_url")
-    @classmethod
-    def _asyncpg_url(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and not value.get_secret_value().startswith("postgresql+asyncpg://"):
-            raise ValueError("an address such as postgresql+asyncpg://user:password@host/database")
-        return value
-
-    @field_validator("stream_proxy")
-    @classmethod
-    def _proxy_url(cls, value: SecretStr | None) -> SecretStr | None:
-        schemes = {"http", "https", "socks5", "socks5h"}
-        if value and urlsplit(value.get_secret_value()).scheme not in schemes:
-            raise ValueError("a proxy address such as http://host:port or socks5h://host:port")
-        return value
-
-    @field_validator("ca_bundle", "ffmpeg", "postgres_bin_dir", "temporal_bin")
-    @classmethod
-    def _exists(cls, value: Path | None) -> Path | None:
-        if value is not None and not value.exists():
-            raise ValueError(f"a path that exists ({value} does not)")
-        return value
-
-    @model_validator(mode="before")
-    @classmethod
-    def _secrets_from_files(cls, values: Any) -> Any:
-        for name in SECRET_NAMES:
-            path = os.environ.get(f"{PREFIX}{name}_FILE")
-            if path and not values.get(name.lower()):
-                values[name.lower()] = _read_secret(name, Path(path))
-        return values
-
-    @model_validator(mode="after")
-    def _twitch_over_tls(self) -> Settings:
-        for name in ("twitch_helix_url", "twitch_auth_url", "twitch_eventsub_ws_url"):
-            scheme = urlsplit(getattr(self, name)).scheme
-            if scheme in {"http", "ws"} and not self.allow_insecure_twitch:
-                raise SettingsError(
-                    f"{PREFIX}{name.upper()}: takes https or wss",
-                    hint=f"plain http only with {PREFIX}ALLOW_INSECURE_TWITCH=1",
-                )
-        return self
 
     @property
     def library(self) -> Path:
@@ -195,6 +137,37 @@ class Settings(BaseSettings):
         raw = self.notify_targets.get_secret_value() if self.notify_targets else ""
         return raw.replace(",", " ").split()
 
+    def replaced(self, **values: Any) -> Settings:
+        """A copy with other values, which are not checked again."""
+        return msgspec.structs.replace(self, **values)
+
+
+def load_settings(*, env_file: Path | None = None, **overrides: Any) -> Settings:
+    """Settings from `.env` (by default `STREAMVAULT_ENV_FILE`, else that of the current folder),
+    above them the environment, above that `overrides`.
+
+    Raises SettingsError: one line that names the variable and what it takes.
+    """
+    # `./sv` names the file in the clone, wherever it was called from.
+    file = env_file or Path(os.environ.get(f"{PREFIX}ENV_FILE", ".env"))
+    values = _named(dotenv_values(file)) | _named(os.environ)
+    return check_settings(_secrets_from_files() | values | overrides)
+
+
+def check_settings(values: Mapping[str, Any]) -> Settings:
+    """Settings from texts by name, as they stand in the environment, or from values of their type.
+
+    Raises SettingsError."""
+    prepared = {name: _prepare(name, value) for name, value in values.items()}
+    try:
+        settings = msgspec.convert(prepared, Settings, strict=False, dec_hook=_custom)
+    except msgspec.ValidationError as error:
+        name = str(error).rpartition("$.")[2].rstrip("`").partition("[")[0]
+        raise SettingsError(f"{PREFIX}{name.upper()}: takes {_taken_by(name)}") from None
+    for name, takes in _problems(settings):
+        raise SettingsError(f"{PREFIX}{name.upper()}: takes {takes}")
+    return settings
+
 
 def is_loopback(host: str) -> bool:
     if host == "localhost":
@@ -203,17 +176,6 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def load_settings(**overrides: Any) -> Settings:
-    """Settings from the environment and `.env`.
-
-    Raises SettingsError: one line that names the variable and what it takes.
-    """
-    try:
-        return Settings(**overrides)
-    except ValidationError as error:
-        raise SettingsError(_first_problem(error)) from None
 
 
 def stable_host_id(settings: Settings) -> str:
@@ -237,10 +199,21 @@ def stable_host_id(settings: Settings) -> str:
         return path.read_text().strip()
 
 
-def _first_problem(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
-    name = f"{PREFIX}{str(first['loc'][0]).upper()}" if first["loc"] else "settings"
-    return f"{name}: takes {first['msg'].removeprefix('Value error, ')}"
+# ---- reading
+
+
+def _named(variables: Mapping[str, str | None]) -> dict[str, Any]:
+    """Ours by field name. An empty value is no value: TEMPORAL_API_KEY= must not turn TLS on."""
+    return {
+        name: value
+        for name in Settings.__struct_fields__
+        if (value := variables.get(f"{PREFIX}{name.upper()}"))
+    }
+
+
+def _secrets_from_files() -> dict[str, str]:
+    named = {name: os.environ.get(f"{PREFIX}{name}_FILE") for name in SECRET_NAMES}
+    return {name.lower(): _read_secret(name, Path(path)) for name, path in named.items() if path}
 
 
 def _read_secret(name: str, path: Path) -> str:
@@ -248,3 +221,88 @@ def _read_secret(name: str, path: Path) -> str:
         return path.read_text().strip()
     except OSError as error:
         raise SettingsError(f"{PREFIX}{name}_FILE: {error.strerror}: {path}") from None
+
+
+def _prepare(name: str, value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if name in COMMA_LISTS:
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    if name == "log_level":
+        return value.lower()
+    return value.rstrip("/") if name == "base_url" else value
+
+
+def _custom(kind: type, value: Any) -> Any:
+    """What msgspec does not know itself: Path and Secret."""
+    return value if isinstance(value, kind) else kind(value)
+
+
+# ---- checking
+
+
+def _taken_by(name: str) -> str:
+    """What a variable takes, in words, read off the field's type."""
+    hint = get_type_hints(Settings, include_extras=True)[name]
+    for part in (hint, *get_args(hint)):
+        for meta in getattr(part, "__metadata__", ()):
+            return str(meta.description)
+    if hint is bool:
+        return "true or false"
+    choices = [str(choice) for choice in get_args(hint) if choice]
+    return f"one of {', '.join(choices)}"
+
+
+def _problems(settings: Settings) -> Iterator[tuple[str, str]]:
+    """(field, what it takes) of each value that its type alone does not rule out."""
+    for name, is_good, takes in _RULES:
+        value = getattr(settings, name)
+        if value not in (None, "") and not is_good(value):
+            yield name, takes
+    for name in ("ca_bundle", "ffmpeg", "postgres_bin_dir", "temporal_bin"):
+        path = getattr(settings, name)
+        if path is not None and not path.exists():
+            yield name, f"a path that exists ({path} does not)"
+    for name in ("twitch_helix_url", "twitch_auth_url", "twitch_eventsub_ws_url"):
+        scheme = urlsplit(getattr(settings, name)).scheme
+        if scheme not in {"https", "wss"} and not settings.allow_insecure_twitch:
+            yield name, f"https or wss; plain http only with {PREFIX}ALLOW_INSECURE_TWITCH=1"
+
+
+def _are_networks(entries: tuple[str, ...]) -> bool:
+    try:
+        return all(ip_network(entry, strict=False) for entry in entries)
+    except ValueError:
+        return False
+
+
+def _is_public_url(text: str) -> bool:
+    parts = urlsplit(text)
+    return parts.scheme in {"http", "https"} and bool(parts.hostname)
+
+
+def _scheme(secret: Secret) -> str:
+    return urlsplit(secret.get_secret_value()).scheme
+
+
+_RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    (
+        "host",
+        is_loopback,
+        "only 127.0.0.1, ::1 or localhost, since there is no sign-in yet",
+    ),
+    ("base_url", _is_public_url, "an address such as https://vault.example.org"),
+    ("trusted_proxies", _are_networks, "networks such as 10.0.0.0/8, comma separated"),
+    ("allowed_networks", _are_networks, "networks such as 192.168.1.0/24, comma separated"),
+    ("db_pool_size", lambda size: size >= 1, "a whole number, 1 to 500"),
+    (
+        "database_url",
+        lambda secret: _scheme(secret) == "postgresql+asyncpg",
+        "an address such as postgresql+asyncpg://user:password@host/database",
+    ),
+    (
+        "stream_proxy",
+        lambda secret: _scheme(secret) in {"http", "https", "socks5", "socks5h"},
+        "a proxy address such as http://host:port or socks5h://host:port",
+    ),
+)

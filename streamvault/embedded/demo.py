@@ -58,7 +58,7 @@ class Demo:
 
     def settings(self) -> Settings:
         port = PORT if is_free("127.0.0.1", PORT) else free_ports(1)[0]
-        return load_settings(_env_file=None, data_dir=self.data_dir, port=port)
+        return load_settings(env_file=Path(os.devnull), data_dir=self.data_dir, port=port)
 
     def env(self) -> dict[str, str]:
         """What points StreamVault to the fake; known once it is ready."""

@@ -13,7 +13,7 @@ from api.app import create_app
 from streamvault.db import recordings
 from streamvault.db.recordings import NewRecording
 from streamvault.db.session import Database
-from streamvault.settings import Settings, load_settings
+from streamvault.settings import Settings, check_settings
 
 BASE = "http://127.0.0.1:8080"
 
@@ -28,9 +28,8 @@ def make_settings(database_url: str, tmp_path: Path) -> Callable[..., Settings]:
             "database_url": database_url,
             "db_pool_size": 5,
             "host_id": "here",
-            "_env_file": None,
         }
-        return load_settings(**{**defaults, **overrides})
+        return check_settings({**defaults, **overrides})
 
     return make
 
@@ -57,7 +56,7 @@ async def front(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[httpx
     """A client of an API whose database is away, for what is decided before one is needed."""
     nowhere = tmp_path_factory.mktemp("nowhere")
     away = f"postgresql+asyncpg://sv@/sv?host={nowhere}"
-    settings = load_settings(data_dir=nowhere, database_url=away, _env_file=None)
+    settings = check_settings({"data_dir": nowhere, "database_url": away})
     async with client_of(create_app(settings)) as made:
         yield made
 

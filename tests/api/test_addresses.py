@@ -6,7 +6,7 @@ import pytest
 
 from api.addresses import check_source_address, is_allowed, twitch_login
 from streamvault.errors import InvalidInput, SourceUnavailable
-from streamvault.settings import Settings
+from streamvault.settings import Settings, check_settings
 
 PRIVATE = [
     "127.0.0.1",
@@ -43,7 +43,7 @@ PRIVATE = [
 
 
 def settings(**more: object) -> Settings:
-    return Settings(_env_file=None, **more)  # type: ignore[call-arg, arg-type]
+    return check_settings(more)
 
 
 @pytest.mark.parametrize("host", PRIVATE)

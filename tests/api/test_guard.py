@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from api.app import create_app
-from streamvault.settings import load_settings
+from streamvault.settings import check_settings
 
 from .conftest import client_of
 
@@ -116,13 +116,14 @@ async def test_reading_from_a_foreign_page_gets_no_permission(front: httpx.Async
 
 async def test_base_url_and_allowed_names_are_ours(tmp_path: Path) -> None:
     app = create_app(
-        load_settings(
-            data_dir=tmp_path,
-            database_url="postgresql+asyncpg://away.invalid/sv",
-            _env_file=None,
-            base_url="https://vault.example",
-            allowed_hosts="vault.lan",
-            allowed_origins="https://panel.example",
+        check_settings(
+            {
+                "data_dir": tmp_path,
+                "database_url": "postgresql+asyncpg://away.invalid/sv",
+                "base_url": "https://vault.example",
+                "allowed_hosts": "vault.lan",
+                "allowed_origins": "https://panel.example",
+            }
         )
     )
     async with client_of(app, "https://vault.example") as client:

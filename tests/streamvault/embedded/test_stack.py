@@ -14,14 +14,14 @@ from streamvault.embedded.runfile import only_supervisor, running
 from streamvault.embedded.stack import Stack, newest_revision
 from streamvault.embedded.supervisor import State
 from streamvault.errors import Conflict, SettingsError
-from streamvault.settings import Settings, load_settings
+from streamvault.settings import Settings, check_settings
 
 CLI = Path(__file__).parents[3] / "cli.py"
 SECRET_URL = "postgresql+asyncpg://ada:secret@db.example/streamvault"
 
 
 def settings(data_dir: Path, **values: object) -> Settings:
-    return load_settings(_env_file=None, data_dir=data_dir, **values)
+    return check_settings({"data_dir": data_dir, **values})
 
 
 def names(stack: Stack) -> list[list[str]]:
