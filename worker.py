@@ -218,7 +218,7 @@ async def _resume_captures(parts: _Parts, stack: AsyncExitStack) -> Captures:
     from streamvault.hls.fetch import Fetcher
 
     settings = parts.settings
-    fetcher = Fetcher(ca_bundle=settings.ca_bundle)
+    fetcher = Fetcher(settings.ca_bundle, settings.data_dir / "run")
     stack.push_async_callback(fetcher.aclose)
     captures = Captures(
         state_dir=settings.data_dir / "captures",

@@ -339,7 +339,7 @@ async def record(url: str, folder: Path, certificate: Path, recordings: int) -> 
     def open_reader(source_url: str, _quality: str) -> None:
         raise NotImplementedError(source_url)
 
-    fetcher = Fetcher(certificate)
+    fetcher = Fetcher(certificate, certificate.parent)
     around = Surroundings(resolve, open_reader, fetcher, Disks())  # type: ignore[arg-type]  # unused
     captures = [
         Capture(CaptureOrder(str(n), f"{url}/{n}/live.m3u8", "best", folder / str(n), 0.0), around)

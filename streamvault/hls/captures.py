@@ -151,8 +151,11 @@ class Captures:
             capture.stop(reason)
             await asyncio.wait({capture.task})
         async with self._opening:
-            disk = await self._around.disks.of(directory)
-            timeline = await disk.run(partial(_seal, directory, reason))
+            timeline = Timeline()
+            # Nothing was stored where there is no journal; a folder is not made to find that out.
+            if await asyncio.to_thread((directory / JOURNAL_NAME).exists):
+                disk = await self._around.disks.of(directory)
+                timeline = await disk.run(partial(_seal, directory, reason))
             await self._states.remove(recording_id)
         return timeline
 
@@ -211,8 +214,6 @@ def _is_final(task: asyncio.Task[Any]) -> bool:
 
 
 def _seal(directory: Path, reason: str) -> Timeline:
-    if not (directory / JOURNAL_NAME).exists():
-        return Timeline()
     files = RecordingFiles.open(directory, fence=None, min_free_bytes=0)
     timeline = Timeline(files.recovery.records)
     if files.recovery.finished:

@@ -7,8 +7,8 @@ that a short outage of DNS goes unnoticed. Only http and https, also after a red
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -61,13 +61,13 @@ class Received:
 class Fetcher:
     """All HTTP transfers of one recorder process; bound to the event loop of its first request.
 
-    `ca_bundle` is added to the system's authorities. Failures are FetchFailed, whose text names the
-    host only: paths and queries of playlists hold tokens.
+    `ca_bundle` is added to the system's authorities, in a file of `folder`. Failures are
+    FetchFailed, whose text names the host only: paths and queries of playlists hold tokens.
     """
 
-    def __init__(self, ca_bundle: Path | None = None) -> None:
+    def __init__(self, ca_bundle: Path | None = None, folder: Path | None = None) -> None:
         _keep_freed_memory()
-        self._authorities = _Authorities(ca_bundle)
+        self._authorities = _Authorities(ca_bundle, folder)
         self._multi = pycurl.AsyncCurlMulti()
         self._multi.setopt(pycurl.M_MAXCONNECTS, MAX_CONNECTIONS)
         self._idle: list[pycurl.Curl] = []
@@ -146,7 +146,6 @@ class Fetcher:
         for curl in self._idle:
             curl.close()
         self._idle.clear()
-        self._authorities.close()
 
     def _prepare(
         self,
@@ -318,16 +317,15 @@ class _Stream(_Transfer):
 class _Authorities:
     """One file of trusted certificates; libcurl shares the parsed store of a file, not a blob's."""
 
-    def __init__(self, extra: Path | None) -> None:
-        system = ssl.get_default_verify_paths().cafile or certifi.where()
-        self._combined: Path | None = None
-        self.path = system
-        if extra is not None:
-            with tempfile.NamedTemporaryFile(suffix=".pem", delete=False) as file:
-                file.write(Path(system).read_bytes() + b"\n" + extra.read_bytes())
-            self._combined = Path(file.name)
-            self.path = file.name
-
-    def close(self) -> None:
-        if self._combined is not None:
-            self._combined.unlink(missing_ok=True)
+    def __init__(self, extra: Path | None, folder: Path | None) -> None:
+        self.path = ssl.get_default_verify_paths().cafile or certifi.where()
+        if extra is None:
+            return
+        assert folder is not None, "a bundle of one's own needs a folder to be combined in"
+        # Not a temporary file: a cleaner would take it from a recorder that runs for weeks.
+        combined = folder / "authorities.pem"
+        folder.mkdir(parents=True, exist_ok=True)
+        fresh = combined.with_suffix(f".{os.getpid()}")
+        fresh.write_bytes(Path(self.path).read_bytes() + b"\n" + extra.read_bytes())
+        fresh.replace(combined)
+        self.path = str(combined)

@@ -181,6 +181,7 @@ async def test_sealing_a_directory_without_anything_is_an_empty_timeline(
     timeline = await captures_of(source).seal("r1", tmp_path / "r1", "stopped")
     assert timeline.totals.segments_stored == 0
     assert timeline.parts == ()
+    assert not (tmp_path / "r1").exists()
 
 
 async def test_another_process_is_locked_out(
