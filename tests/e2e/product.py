@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 
 ROOT = Path(__file__).parents[2]
+OWN_COMMAND = (sys.executable, str(ROOT / "cli.py"))
 READY_S = 60
 STOP_S = 60
 
@@ -23,7 +24,10 @@ STOP_S = 60
 class Up:
     """`up` on a data folder of its own. It can be killed and started again."""
 
-    def __init__(self, data_dir: Path, env: dict[str, str]) -> None:
+    def __init__(
+        self, data_dir: Path, env: dict[str, str], command: tuple[str, ...] = OWN_COMMAND
+    ) -> None:
+        self._command = command
         self.data_dir = data_dir
         self.library = data_dir / "recordings"
         self.log = data_dir.with_suffix(".log")
@@ -32,12 +36,12 @@ class Up:
         self.process: subprocess.Popen[bytes] | None = None
         self.http = httpx.Client(trust_env=False, timeout=30)
 
-    def start(self) -> None:
+    def start(self, ready_s: float = READY_S) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(ROOT / "cli.py"), "up"], env=self._env, stdout=log, stderr=log
+                [*self._command, "up"], env=self._env, stdout=log, stderr=log
             )
-        self.wait_for(lambda: self.is_ready, "ready", READY_S)
+        self.wait_for(lambda: self.is_ready, "ready", ready_s)
 
     @property
     def is_ready(self) -> bool:
@@ -75,7 +79,7 @@ class Up:
     def command(self, *arguments: str, **env: str) -> subprocess.Popen[str]:
         """Another verb on the same data folder."""
         return subprocess.Popen(
-            [sys.executable, str(ROOT / "cli.py"), *arguments],
+            [*self._command, *arguments],
             env=self._env | env,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
