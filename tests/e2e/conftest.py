@@ -28,7 +28,7 @@ class Gate:
         self.ffmpeg = folder / "ffmpeg"
         self.ffmpeg.write_text(
             "#!/bin/sh\n"
-            'case "$*" in *ffconcat*)\n'
+            'case "$*" in *map_metadata*)\n'
             f'  echo run >> "{folder}/runs"\n'
             f'  while [ -e "{self._hold}" ]; do sleep 0.1; done\n'
             f'  [ -e "{self._fail}" ] && {{ echo "no such luck" >&2; exit 1; }};;\n'
