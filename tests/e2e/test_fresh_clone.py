@@ -15,7 +15,7 @@ import pytest
 from tests.e2e.conftest import QUICK, short_folder
 from tests.e2e.pictures import decoded
 from tests.e2e.product import ROOT, Up
-from tests.fake_twitch.client import FakeChannel, FakeTwitch
+from tests.fake_twitch.client import FakeTwitch
 
 SET_UP_S = 400
 NOBODY = 65534
@@ -51,7 +51,7 @@ def nobody() -> User:
 @pytest.mark.timeout(SET_UP_S + 200)
 @pytest.mark.parametrize("who", [root, nobody], ids=["this user", "an ordinary user"])
 def test_from_a_fresh_clone_to_a_recording(
-    who, fake_twitch: FakeTwitch, channel: FakeChannel, capsys: pytest.CaptureFixture[str]
+    who, fake_twitch: FakeTwitch, capsys: pytest.CaptureFixture[str]
 ) -> None:  # type: ignore[no-untyped-def]
     user = who()
     with short_folder() as folder:
@@ -70,6 +70,8 @@ def test_from_a_fresh_clone_to_a_recording(
         try:
             up.start(SET_UP_S)
             ready_s = time.monotonic() - began
+            channel = fake_twitch.channel()
+            channel.online()
             recording = up.record(url=channel.url)
             up.wait_segments(recording["id"], 5)
             up.ask(recording, "stop")
