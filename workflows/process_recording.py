@@ -15,7 +15,6 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, CancelledError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.catalog import Catalog
     from activities.media import Media
     from activities.notify import Notify
     from streamvault.contracts import (
@@ -24,16 +23,14 @@ with workflow.unsafe.imports_passed_through():
         Processed,
         ProcessInput,
         Status,
-        StatusChange,
         Step,
-        StepChange,
         StepDone,
         StepInput,
         StepState,
     )
+    from workflows.notes import in_one_line, note_step, set_status
     from workflows.policies import (
         CATALOG_RETRY,
-        CATALOG_TIMEOUT,
         PARKED_FOR,
         SV_NEEDS_ATTENTION,
         SV_STAGE,
@@ -95,7 +92,7 @@ class ProcessRecording:
         workflow.upsert_search_attributes([SV_NEEDS_ATTENTION.value_set(False)])
         self._show("cancelled", "cancelled: the stream goes on, or somebody cancelled it")
         for step in unfinished:
-            await self._note_step(Step(step), StepState.WAITING)
+            await note_step(self._order.recording_id, Step(step), StepState.WAITING)
 
     # ---- one step
 
@@ -124,7 +121,7 @@ class ProcessRecording:
         except ActivityError as error:
             if _is_cancelled(error):
                 raise
-            await self._park(step, _plain(error))
+            await self._park(step, in_one_line(error))
         else:
             self._say(f"{step}: {done.note}" if done.note else f"{step} is done")
         self._running = []
@@ -186,9 +183,9 @@ class ProcessRecording:
         self._decisions.pop(step, None)
         workflow.upsert_search_attributes([SV_NEEDS_ATTENTION.value_set(True)])
         self._show_parked()
-        await self._note_step(step, StepState.PARKED, error)
+        await note_step(self._order.recording_id, step, StepState.PARKED, error)
         if step is Step.REMUX:
-            await self._set_status(Status.NEEDS_ATTENTION, step, error)
+            await set_status(self._order.recording_id, Status.NEEDS_ATTENTION, step, error)
 
     def _show_parked(self) -> None:
         """In plain words, what is wrong and what a person can do about it."""
@@ -206,7 +203,7 @@ class ProcessRecording:
         self._decisions.pop(step, None)
         workflow.upsert_search_attributes([SV_NEEDS_ATTENTION.value_set(bool(self._parked))])
         if step is Step.REMUX:
-            await self._set_status(Status.PROCESSING, step, self._order.reason)
+            await set_status(self._order.recording_id, Status.PROCESSING, step, self._order.reason)
 
     async def _wait_for_decision(self, steps: list[str]) -> None:
         """Until somebody decided on one of these parked steps; after 72 h they are given up."""
@@ -227,15 +224,15 @@ class ProcessRecording:
         elif decision == "skip":
             self._skipped.append(step)
             await self._unpark(step)
-            await self._note_step(step, StepState.SKIPPED)
+            await note_step(self._order.recording_id, step, StepState.SKIPPED)
         else:
             await self._give_up(step, decision)
 
     async def _give_up(self, step: Step, reason: str) -> None:
         error = self._parked[step]
-        await self._note_step(step, StepState.FAILED, error)
+        await note_step(self._order.recording_id, step, StepState.FAILED, error)
         if step is Step.REMUX:
-            await self._set_status(Status.FAILED, step, f"{reason}: {error}")
+            await set_status(self._order.recording_id, Status.FAILED, step, f"{reason}: {error}")
         workflow.upsert_search_attributes([SV_NEEDS_ATTENTION.value_set(False)])
         raise ApplicationError(
             f"{step} was given up ({reason}): {error}",
@@ -305,26 +302,8 @@ class ProcessRecording:
 
     async def _conclude(self) -> None:
         """The recording is finished for its users, although a step may still be parked."""
-        await self._set_status(Status.COMPLETED, Step.NOTIFY, self._order.reason)
-
-    async def _set_status(self, status: Status, step: Step, reason: str = "") -> None:
-        await workflow.execute_activity_method(
-            Catalog.set_status,
-            StatusChange(self._order.recording_id, status, step, reason),
-            task_queue=CONTROL_QUEUE,
-            start_to_close_timeout=CATALOG_TIMEOUT,
-            retry_policy=CATALOG_RETRY,
-            summary=f"status {status}",
-        )
-
-    async def _note_step(self, step: Step, state: StepState, error: str = "") -> None:
-        await workflow.execute_activity_method(
-            Catalog.set_step,
-            StepChange(self._order.recording_id, step, state, error),
-            task_queue=CONTROL_QUEUE,
-            start_to_close_timeout=CATALOG_TIMEOUT,
-            retry_policy=CATALOG_RETRY,
-            summary=f"{step} {state}",
+        await set_status(
+            self._order.recording_id, Status.COMPLETED, Step.NOTIFY, self._order.reason
         )
 
 
@@ -332,9 +311,3 @@ def _is_cancelled(error: BaseException) -> bool:
     if isinstance(error, ActivityError):
         return isinstance(error.cause, CancelledError)
     return isinstance(error, (asyncio.CancelledError, CancelledError))
-
-
-def _plain(error: ActivityError) -> str:
-    """What went wrong in one line, without the engine's wrapping."""
-    cause = error.cause
-    return " ".join((getattr(cause, "message", "") or str(cause) or str(error)).split())

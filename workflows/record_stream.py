@@ -42,12 +42,11 @@ with workflow.unsafe.imports_passed_through():
         Sealed,
         SealInput,
         Status,
-        StatusChange,
         Step,
-        StepChange,
         StepState,
         processing_workflow_id,
     )
+    from workflows.notes import in_one_line, note_step, set_status
     from workflows.policies import (
         CATALOG_RETRY,
         CATALOG_TIMEOUT,
@@ -154,19 +153,19 @@ class RecordStream:
             self._detected = await self._detect()
         except ActivityError as error:
             return await self._fail(
-                Step.DETECT, _reason(error), stopped=self._stop_reason is not None
+                Step.DETECT, in_one_line(error), stopped=self._stop_reason is not None
             )
         while True:
             try:
                 recorded = await self._record()
                 sealed = await self._seal(recorded)
             except ActivityError as error:
-                return await self._fail(Step.RECORD, _reason(error))
+                return await self._fail(Step.RECORD, in_one_line(error))
             if not sealed.segments:
                 return await self._end_with_nothing(recorded)
             if done := await self._process(sealed):
                 return done
-            await self._set_status(Status.RECORDING, Step.RECORD)
+            await set_status(self._order.recording_id, Status.RECORDING, Step.RECORD)
 
     async def _unless_stopped(self, attempt: workflow.ActivityHandle[Done]) -> Done:
         """Wait for what a stop cancels."""
@@ -267,7 +266,7 @@ class RecordStream:
         if isinstance(cause, TemporalTimeoutError) and cause.type == TimeoutType.SCHEDULE_TO_START:
             self._lost = True
             return Recorded(CaptureEnd.DRAINED, reason="the recorder does not answer")
-        return Recorded(CaptureEnd.NOTHING, reason=_reason(error))
+        return Recorded(CaptureEnd.NOTHING, reason=in_one_line(error))
 
     async def _wait_for_room(self, reason: str) -> None:
         """Park the recording until somebody made room; the stream may well go on."""
@@ -279,8 +278,8 @@ class RecordStream:
             f"**Recording needs attention.** {reason}\n\nMake room, then send the update `retry`; "
             "`give_up` keeps what is recorded and processes it.",
         )
-        await self._note_step(Step.RECORD, StepState.PARKED, reason)
-        await self._set_status(Status.NEEDS_ATTENTION, Step.RECORD, reason)
+        await note_step(self._order.recording_id, Step.RECORD, StepState.PARKED, reason)
+        await set_status(self._order.recording_id, Status.NEEDS_ATTENTION, Step.RECORD, reason)
         try:
             await workflow.wait_condition(
                 lambda: bool(self._decision) or self._stop_reason is not None,
@@ -314,7 +313,7 @@ class RecordStream:
                 if not _for_want_of_room(error):
                     raise
                 before, self._stop_reason = self._stop_reason, None
-                await self._wait_for_room(_reason(error))
+                await self._wait_for_room(in_one_line(error))
                 if self._stop_reason is not None:
                     raise
                 self._stop_reason = before
@@ -326,7 +325,9 @@ class RecordStream:
         self._resume_reason = None
         minutes = sealed.duration_s / 60
         self._show("processing", f"{minutes:.1f} min recorded; see the child workflow")
-        await self._set_status(Status.PROCESSING, Step.REMUX, self._reason_of_end)
+        await set_status(
+            self._order.recording_id, Status.PROCESSING, Step.REMUX, self._reason_of_end
+        )
         while True:
             child = await self._start_processing()
             self._child_runs = True
@@ -384,7 +385,7 @@ class RecordStream:
         reason = getattr(failure.cause, "message", "") or str(failure.cause)
         if _is_cancelled(failure):
             reason = "processing was cancelled"
-            await self._set_status(Status.FAILED, Step.REMUX, reason)
+            await set_status(self._order.recording_id, Status.FAILED, Step.REMUX, reason)
         self._show("done", reason)
         return StreamDone(self._order.recording_id, Status.FAILED, reason)
 
@@ -418,8 +419,8 @@ class RecordStream:
         reason = "stopped" if stopped else reason
         self._show("failed", reason)
         state = StepState.SKIPPED if stopped else StepState.FAILED
-        await self._note_step(step, state, "" if stopped else reason)
-        await self._set_status(Status.FAILED, step, reason, ended=True)
+        await note_step(self._order.recording_id, step, state, "" if stopped else reason)
+        await set_status(self._order.recording_id, Status.FAILED, step, reason, ended=True)
         return StreamDone(self._order.recording_id, Status.FAILED, reason)
 
     # ---- signals and updates
@@ -462,7 +463,7 @@ class RecordStream:
             )
         except ActivityError as error:
             # A title is not worth a recording.
-            workflow.logger.warning("title not noted", extra={"reason": _reason(error)})
+            workflow.logger.warning("title not noted", extra={"reason": in_one_line(error)})
 
     @workflow.update(description="Go on with a parked recording")
     async def retry(self, step: str = "") -> str:
@@ -524,29 +525,7 @@ class RecordStream:
                 summary=f"{word}: {reason}"[:200],
             )
         except ActivityError as error:
-            self._say(f"{word} did not reach the recorder: {_reason(error)}")
-
-    async def _set_status(
-        self, status: Status, step: Step, reason: str = "", *, ended: bool = False
-    ) -> None:
-        await workflow.execute_activity_method(
-            Catalog.set_status,
-            StatusChange(self._order.recording_id, status, step, reason, ended),
-            task_queue=CONTROL_QUEUE,
-            start_to_close_timeout=CATALOG_TIMEOUT,
-            retry_policy=CATALOG_RETRY,
-            summary=f"status {status}",
-        )
-
-    async def _note_step(self, step: Step, state: StepState, error: str = "") -> None:
-        await workflow.execute_activity_method(
-            Catalog.set_step,
-            StepChange(self._order.recording_id, step, state, error),
-            task_queue=CONTROL_QUEUE,
-            start_to_close_timeout=CATALOG_TIMEOUT,
-            retry_policy=CATALOG_RETRY,
-            summary=f"{step} {state}",
-        )
+            self._say(f"{word} did not reach the recorder: {in_one_line(error)}")
 
 
 async def _failure_of(child: workflow.ChildWorkflowHandle[Any, Any]) -> ChildWorkflowError | None:
@@ -574,8 +553,3 @@ def _is_cancelled(failure: ChildWorkflowError | None) -> bool:
 def _for_want_of_room(error: ActivityError) -> bool:
     cause = error.cause
     return isinstance(cause, ApplicationError) and cause.type in NO_ROOM
-
-
-def _reason(error: ActivityError) -> str:
-    cause = error.cause
-    return " ".join((getattr(cause, "message", "") or str(cause) or str(error)).split())
