@@ -71,7 +71,8 @@ class Demo:
 
     def program(self) -> Program:
         argv = [sys.executable, "-m", "tests.fake_twitch", "--state-dir", str(self._folder)]
-        argv += ["--port-file", str(self._port_file)]
+        # A new title each minute, so that the recordings get chapters.
+        argv += ["--port-file", str(self._port_file), "--retitle-s", "60"]
         for login in STREAMERS:
             argv += ["--live", login]
         return Program(tuple(argv), cwd=self._root)

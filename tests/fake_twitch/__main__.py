@@ -182,8 +182,9 @@ def _addresses(plain: int, tls: int, proxy: int, certificates: Certificates) -> 
 
 def _announce(addresses: dict[str, object], file: Path | None) -> None:
     text = json.dumps(addresses, indent=2)
-    print(text, flush=True)
-    if file:
+    if file is None:
+        print(text, flush=True)
+    else:
         scratch = file.with_suffix(".new")
         scratch.write_text(text)
         scratch.rename(file)
