@@ -156,3 +156,15 @@ def whys(folder: Path) -> list[str]:
 
 def gaps(folder: Path) -> list[Gap]:
     return [r for r in records(folder) if isinstance(r, Gap)]
+
+
+def finish(source: Source) -> None:
+    """Both witnesses say that the stream has ended."""
+    source.channel.ended = True
+    source.offline = True
+
+
+async def publish_slowly(channel: Channel, count: int) -> None:
+    for _ in range(count):
+        channel.publish()
+        await asyncio.sleep(0.03)
