@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import psutil
 import uvloop
@@ -30,6 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.origin import SEGMENT_S, make_certificate, make_pool
+from streamvault.errors import UnknownSource
 from streamvault.hls.capture import Capture
 from streamvault.hls.fetch import Fetcher
 from streamvault.hls.journal import JOURNAL_NAME, read_journal
@@ -336,11 +338,11 @@ async def record(url: str, folder: Path, certificate: Path, recordings: int) -> 
     async def resolve(source_url: str, _quality: str) -> Playback:
         return Playback(source_url, Transport.HLS, "live")
 
-    def open_reader(source_url: str, _quality: str) -> None:
-        raise NotImplementedError(source_url)
+    def open_reader(source_url: str, _quality: str) -> BinaryIO:
+        raise UnknownSource(f"{source_url} is no playlist")
 
     fetcher = Fetcher(certificate, certificate.parent)
-    around = Surroundings(resolve, open_reader, fetcher, Disks())  # type: ignore[arg-type]  # unused
+    around = Surroundings(resolve, open_reader, fetcher, Disks())
     captures = [
         Capture(CaptureOrder(str(n), f"{url}/{n}/live.m3u8", "best", folder / str(n), 0.0), around)
         for n in range(recordings)
