@@ -15,6 +15,15 @@ how fast a stop is."""
 
 CONTROL_QUEUE = "control"
 RECORD_QUEUE = "record"
+DETECT_QUEUE = "detect"
+"""Finding streams: polled by the control workers of a whole installation, not by those of a stack
+that was started for one recording."""
+
+DETECT_LIVE_ID = "detect-live"
+INBOX_ID = "inbox"
+EVENTSUB_ID = "eventsub"
+SUBSCRIPTIONS_ID = "subscriptions"
+TOKENS_ID = "tokens"
 
 
 def host_queue(host_id: str) -> str:
@@ -291,3 +300,13 @@ class Probed:
     title: str = ""
     category: str = ""
     platform_user_id: str = ""
+
+
+# ---- Detection
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What a long activity did until it returned to be started anew with today's code."""
+
+    rounds: int = 0

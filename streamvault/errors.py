@@ -14,6 +14,14 @@
     │   │   └── FetchFailed      one HTTP request of the recorder; carries the status
     │   └── PlaylistError        not an HLS playlist, or a broken one; names the line
     │       └── EncryptedStream  segments that need a key or a DRM system
+    ├── SecretUnreadable         a stored secret that the key does not open
+    ├── TwitchError              what Twitch's own API says, or does not say
+    │   ├── TwitchNotConfigured  no client id, or no secret, or nobody signed in
+    │   ├── TwitchRefused        a 4xx answer; carries the status
+    │   │   └── TokenInvalid     401 also with a fresh token, or a refresh that is refused
+    │   └── TwitchUnavailable    network, 5xx, time-out, a body that makes no sense
+    │       ├── CircuitOpen      not asked: the last calls failed; carries when to ask again
+    │       └── RateLimited      not asked, or 429: no points left until then
     ├── CaptureError             what is wrong with the place we record to
     │   ├── CaptureLocked        another process writes this recording
     │   ├── StorageFull          no room left on the recordings' file system
@@ -113,6 +121,51 @@ class PlaylistError(SourceError):
 class EncryptedStream(PlaylistError):
     permanent = True
     title = "The stream is encrypted"
+
+
+class SecretUnreadable(StreamVaultError):
+    title = "A stored secret cannot be read"
+
+
+class TwitchError(StreamVaultError):
+    title = "Twitch does not do what was asked"
+
+
+class TwitchNotConfigured(TwitchError):
+    title = "Twitch is not set up"
+
+
+class TwitchRefused(TwitchError):
+    """`status` is that of the answer."""
+
+    title = "Twitch refuses"
+
+    def __init__(self, message: str, *, status: int = 0, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
+class TokenInvalid(TwitchRefused):
+    title = "The Twitch token is not valid"
+
+
+class TwitchUnavailable(TwitchError):
+    """`retry_after_s` says when asking again makes sense; 0 when nobody knows."""
+
+    permanent = False
+    title = "Twitch cannot be reached"
+
+    def __init__(self, message: str, *, retry_after_s: float = 0.0, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class CircuitOpen(TwitchUnavailable):
+    title = "Twitch is not asked for a while"
+
+
+class RateLimited(TwitchUnavailable):
+    title = "Twitch allows no more calls for a while"
 
 
 class CaptureError(StreamVaultError):

@@ -108,6 +108,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     eventsub_secret: Secret | None = None
     eventsub_transport: Literal["auto", "webhook", "conduit", "websocket", "poll"] = "auto"
     poll_interval_s: PollSeconds = 30
+    detection: bool = True
+    """Off in a stack that was started for one recording only."""
     end_grace_s: GraceSeconds = 90
 
     stream_proxy: Secret | None = None
@@ -281,6 +283,10 @@ def _is_public_url(text: str) -> bool:
     return parts.scheme in {"http", "https"} and bool(parts.hostname)
 
 
+def _is_eventsub_secret(text: str) -> bool:
+    return text.isascii() and 10 <= len(text) <= 100
+
+
 def _scheme(secret: Secret) -> str:
     return urlsplit(secret.get_secret_value()).scheme
 
@@ -290,6 +296,11 @@ _RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "host",
         is_loopback,
         "only 127.0.0.1, ::1 or localhost, since there is no sign-in yet",
+    ),
+    (
+        "eventsub_secret",
+        lambda secret: _is_eventsub_secret(secret.get_secret_value()),
+        "10 to 100 ASCII characters",
     ),
     ("base_url", _is_public_url, "an address such as https://vault.example.org"),
     ("trusted_proxies", _are_networks, "networks such as 10.0.0.0/8, comma separated"),

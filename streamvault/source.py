@@ -7,6 +7,7 @@ None of these cross Temporal: a playlist URL holds a token.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 
 
@@ -29,6 +30,21 @@ class Sighting:
     title: str = ""
     category: str = ""
     platform_user_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """Somebody says that a streamer is live. Only a hint: the source itself decides.
+
+    `stream_id`, `title` and `category` are empty, and `started_at` None, where it does not say."""
+
+    streamer_id: str
+    told_by: str
+    """`webhook`, `conduit`, `websocket` or `poll`."""
+    stream_id: str = ""
+    title: str = ""
+    category: str = ""
+    started_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,9 @@ class Streamer(Base):
     __tablename__ = "streamers"
     __table_args__ = (
         Index("uq_streamers_platform_login", "platform", text("lower(login)"), unique=True),
+        # Logins are renamed and then free for somebody else; the platform's id stays.
+        Index("uq_streamers_platform_user", "platform", "platform_user_id", unique=True),
+        Index("idx_streamers_enabled", "platform", postgresql_where=text("enabled")),
         # A login reaches URLs and file names, so the database holds the same rule as the API.
         CheckConstraint("platform <> 'twitch' OR login ~ '^[A-Za-z0-9_]{1,25}$'", "twitch_login"),
     )
@@ -73,6 +76,35 @@ class Streamer(Base):
     enabled: Mapped[bool] = mapped_column(default=True)
     quality: Mapped[str] = mapped_column(default="best")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    # What its owner chose; None and "" stand for the default.
+    codecs: Mapped[str] = mapped_column(server_default="")
+    filters: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    end_grace_s: Mapped[float | None]
+    naming: Mapped[str] = mapped_column(server_default="")
+    retention_days: Mapped[int | None]
+
+    # What the platform said last; written only when it changes.
+    live_stream_id: Mapped[str] = mapped_column(server_default="")
+    live_since: Mapped[datetime | None]
+    title: Mapped[str] = mapped_column(server_default="")
+    category: Mapped[str] = mapped_column(server_default="")
+    category_id: Mapped[str] = mapped_column(server_default="")
+    avatar_url: Mapped[str] = mapped_column(server_default="")
+    image: Mapped[str] = mapped_column(server_default="")
+    """Name of the cached avatar in `DATA_DIR/images`."""
+
+
+class Category(Base):
+    """A category with its art, cached."""
+
+    __tablename__ = "categories"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    art_url: Mapped[str] = mapped_column(server_default="")
+    image: Mapped[str] = mapped_column(server_default="")
+    fetched_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class Stream(Base):
@@ -254,17 +286,23 @@ class RecordingStep(Base):
 
 
 class StreamEvent(Base):
-    """What the channel said while it was recorded; chapters are made of it."""
+    """What a channel said, recorded or not; chapters are made of it."""
 
     __tablename__ = "stream_events"
     __table_args__ = (
         Index("idx_stream_events_stream_time", "stream_id", "timestamp"),
         Index("idx_stream_events_recording_time", "recording_id", "timestamp"),
+        Index("idx_stream_events_streamer_time", "streamer_id", "timestamp"),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     stream_id: Mapped[UUID | None] = mapped_column(ForeignKey("streams.id", ondelete="SET NULL"))
-    recording_id: Mapped[UUID] = mapped_column(ForeignKey("recordings.id", ondelete="CASCADE"))
+    recording_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("recordings.id", ondelete="CASCADE")
+    )
+    streamer_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("streamers.id", ondelete="SET NULL")
+    )
     timestamp: Mapped[datetime]
     kind: Mapped[str] = mapped_column(default="channel")
     title: Mapped[str] = mapped_column(default="")
@@ -290,3 +328,120 @@ class Notification(Base):
     error: Mapped[str] = mapped_column(default="")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     ended_at: Mapped[datetime | None]
+
+
+class InboxMessage(Base):
+    """A message of EventSub, kept before it is answered and worked off afterwards.
+
+    Done ones stay for a while, since Twitch may send them again."""
+
+    __tablename__ = "inbox"
+    __table_args__ = (
+        UniqueConstraint("message_id"),
+        CheckConstraint("state IN ('waiting', 'done', 'dead')", "state"),
+        Index("idx_inbox_waiting", "next_at", postgresql_where=text("state = 'waiting'")),
+        Index("idx_inbox_received", "received_at"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    message_id: Mapped[str]
+    source: Mapped[str]
+    """`webhook`, `conduit` or `websocket`."""
+    kind: Mapped[str]
+    """`notification` or `revocation`."""
+    type: Mapped[str]
+    """The subscription's type, such as `stream.online`."""
+    subscription_id: Mapped[str] = mapped_column(server_default="")
+    sent_at: Mapped[datetime]
+    received_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    payload: Mapped[dict[str, Any]]
+    state: Mapped[str] = mapped_column(server_default="waiting")
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    next_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    error: Mapped[str] = mapped_column(server_default="")
+    done_at: Mapped[datetime | None]
+
+
+class DeadLetter(Base):
+    """What was tried often enough and now needs a person. `key` names the thing it is about."""
+
+    __tablename__ = "dead_letters"
+    __table_args__ = (
+        UniqueConstraint("key"),
+        CheckConstraint("kind IN ('inbox', 'notification')", "kind"),
+        CheckConstraint("state IN ('waiting', 'retried', 'discarded')", "state"),
+        Index("idx_dead_letters_waiting", "id", postgresql_where=text("state = 'waiting'")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    kind: Mapped[str]
+    key: Mapped[str]
+    title: Mapped[str]
+    """One line for a list, without secrets."""
+    error: Mapped[str] = mapped_column(server_default="")
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    state: Mapped[str] = mapped_column(server_default="waiting")
+    reason: Mapped[str] = mapped_column(server_default="")
+    first_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    last_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Credential(Base):
+    """A stored secret. `sealed` opens only with the key and in the place `credentials.<name>`."""
+
+    __tablename__ = "credentials"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    """`app_token`, `user_token`, `browser_token`, `eventsub_secret`, …"""
+    sealed: Mapped[str]
+    about: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    """What may be shown: login, user id, scopes, error."""
+    valid: Mapped[bool] = mapped_column(server_default=text("true"))
+    expires_at: Mapped[datetime | None]
+    validated_at: Mapped[datetime | None]
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class SignIn(Base):
+    """A connection with Twitch that somebody has begun: a device code, or a `state` on its way."""
+
+    __tablename__ = "sign_ins"
+    __table_args__ = (CheckConstraint("kind IN ('device', 'code')", "kind"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    """SHA-256 of the secret that the browser holds, in hexadecimal digits."""
+    kind: Mapped[str]
+    sealed: Mapped[str] = mapped_column(server_default="")
+    about: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    state: Mapped[str] = mapped_column(server_default="waiting")
+    error: Mapped[str] = mapped_column(server_default="")
+    expires_at: Mapped[datetime]
+
+
+class Subscription(Base):
+    """What we want to hear of one channel, and what Twitch says of it."""
+
+    __tablename__ = "subscriptions"
+    __table_args__ = (Index("idx_subscriptions_twitch_id", "subscription_id"),)
+
+    user_id: Mapped[str] = mapped_column(primary_key=True)
+    """Twitch's id of the channel."""
+    type: Mapped[str] = mapped_column(primary_key=True)
+    subscription_id: Mapped[str] = mapped_column(server_default="")
+    transport: Mapped[str] = mapped_column(server_default="")
+    status: Mapped[str] = mapped_column(server_default="")
+    """Twitch's word, such as `enabled`; empty while there is no subscription."""
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    next_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    error: Mapped[str] = mapped_column(server_default="")
+    checked_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Fact(Base):
+    """What one process found out and the others show: transport in use, circuits, last poll."""
+
+    __tablename__ = "facts"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[dict[str, Any]]
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
