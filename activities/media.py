@@ -259,6 +259,7 @@ def _file_report(result: RemuxResult) -> dict[str, Any]:
         "packets": result.expected.packets,
         "source_stream_hash": result.expected.stream_hash,
         "file_stream_hash": result.verification.stream_hash,
+        "stream_hash_form": result.expected.hash_form,
         "checks": [asdict(check) for check in result.verification.checks],
         "passes": result.passes,
         "command": result.command,

@@ -81,6 +81,10 @@ class Bench:
         self._cover: Path | None = None
         self._result: RemuxResult | None = None
 
+    @property
+    def hash_form(self) -> str:
+        return self._plan.hash_form
+
     async def copy(self) -> None:
         target = self._directory / "copy.ts"
         # A reflink would move no bytes at all.
@@ -148,6 +152,7 @@ def main(args: Sequence[str]) -> int:
             f"{duration_s / 60:.0f} min, {options.rounds} rounds, median"
         )
         bench = Bench(ffmpeg, source, Path(scratch), duration_s)
+        console.print(f"the source is hashed as {bench.hash_form}")
         rows = asyncio.run(measure(bench, options.rounds))
         size = source.stat().st_size
     console.print(_table(rows, size))

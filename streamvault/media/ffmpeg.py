@@ -168,15 +168,33 @@ async def run(
     (or a write to `watch`) for `stall_timeout_s` the process is killed. Cancelling the awaiting
     task ends the whole process group first. Raises RemuxFailed, ToolMissing.
     """
-    process = await _spawn([str(ffmpeg.path), *GLOBAL_ARGS, *args], cwd=cwd, stdin=DEVNULL)
+    argv = [str(ffmpeg.path), *GLOBAL_ARGS, *args]
+    return await _run_watched(
+        argv, on_progress or _ignore, cwd, _Meter("ffmpeg", watch, stall_timeout_s)
+    )
+
+
+async def run_python_watched(
+    module: str, args: Sequence[str], *, on_progress: ProgressCallback | None = None
+) -> RunResult:
+    """As `run`, but `python -m module`, which reports on standard output in ffmpeg's words."""
+    argv = [sys.executable, "-P", "-m", module, *args]
+    meter = _Meter(module.rpartition(".")[2], None, STALL_TIMEOUT_S)
+    return await _run_watched(argv, on_progress or _ignore, None, meter)
+
+
+async def _run_watched(
+    argv: Sequence[str], on_progress: ProgressCallback, cwd: Path | None, meter: _Meter
+) -> RunResult:
+    process = await _spawn(argv, cwd=cwd, stdin=DEVNULL)
     assert process.stdout is not None and process.stderr is not None
-    digest, meter = Digest(), _Meter(watch, stall_timeout_s)
+    digest = Digest()
     readers = [
         asyncio.create_task(_each_line(process.stdout, meter.feed)),
         asyncio.create_task(_each_line(process.stderr, digest.feed)),
     ]
     try:
-        await _wait(process, meter, on_progress or _ignore)
+        await _wait(process, meter, on_progress)
         await asyncio.gather(*readers)
     finally:
         await _end(process, readers)
@@ -234,7 +252,8 @@ def describe_exit(returncode: int) -> str:
 class _Meter:
     """Follows `-progress` lines and tells when nothing has grown for too long."""
 
-    def __init__(self, watch: Path | None, stall_timeout_s: float) -> None:
+    def __init__(self, name: str, watch: Path | None, stall_timeout_s: float) -> None:
+        self.name = name
         self._watch = watch
         self._stall_timeout_s = stall_timeout_s
         self._values: dict[str, str] = {}
@@ -289,7 +308,7 @@ async def _wait(process: Process, meter: _Meter, on_progress: ProgressCallback) 
         while not (await asyncio.wait({ended}, timeout=TICK_S))[0]:
             on_progress(meter.progress)
             if still := meter.stalled_s():
-                raise RemuxFailed(f"ffmpeg hung: no output for {still:.0f} s, killed")
+                raise RemuxFailed(f"{meter.name} hung: no output for {still:.0f} s, killed")
     finally:
         ended.cancel()
     on_progress(meter.progress)

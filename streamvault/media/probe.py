@@ -26,6 +26,8 @@ class StreamFacts:
     width: int = 0
     height: int = 0
     channels: int = 0
+    framing: str = ""
+    """What tells NAL units apart: `lengths` or, in H.264, a habit of `start_codes`; else ''."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,12 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from streamvault.media.av_open import is_cover, open_media
+from streamvault.media.av_open import is_cover, main_video, open_media
 from streamvault.media.child import serve
+from streamvault.media.start_codes import LENGTHS, habit_of
 
 Stream = VideoStream | AudioStream
+SAMPLED_PACKETS = 200  # a second or two, and what opening a file has read already
 STEP_S = 0.6  # a decode-time step beyond this is a hole, media.md section 4
 
 
@@ -44,11 +46,29 @@ def _streams(container: InputContainer) -> dict[str, Stream]:
 
 def _part(path: str) -> dict[str, Any]:
     with open_media(path) as container:
+        streams = {kind: _facts(stream) for kind, stream in _streams(container).items()}
+        if video := main_video(container):
+            streams["video"]["framing"] = _framing(container, video)
         return {
             "format": container.format.name,
             "duration_s": (container.duration or 0) / av.time_base,
-            "streams": {kind: _facts(stream) for kind, stream in _streams(container).items()},
+            "streams": streams,
         }
+
+
+def _framing(container: InputContainer, video: VideoStream) -> str:
+    codec, header = video.codec_context.name, video.codec_context.extradata or b""
+    if codec in {"h264", "hevc"} and header.startswith(b"\x01"):
+        return LENGTHS
+    if codec != "h264":
+        return ""
+    # Of all streams: one that is announced and never comes must not have the whole file read.
+    packets = itertools.islice(container.demux(), SAMPLED_PACKETS)
+    try:
+        return habit_of([bytes(p) for p in packets if p.size and p.stream.index == video.index])
+    except av.error.FFmpegError:
+        # Whether the part can be read is for the remux to find out.
+        return ""
 
 
 def _facts(stream: Stream) -> dict[str, Any]:

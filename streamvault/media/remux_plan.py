@@ -11,7 +11,8 @@ from pathlib import Path
 
 from streamvault.media.chapters import Chapter
 from streamvault.media.probe import PartFacts, StreamFacts
-from streamvault.media.streamhash import hash_output
+from streamvault.media.start_codes import LENGTHS
+from streamvault.media.streamhash import NAL_CODECS, PACKETS, SLICES, hash_output
 from streamvault.media.verify import SourcePart
 
 MIN_HOLE_S = 0.1  # below this the parts simply follow each other
@@ -23,6 +24,7 @@ INDEX_BYTES_PER_S = 2200
 INDEX_BYTES_PER_CHAPTER = 1024
 INDEX_BYTES_SPARE = 262_144
 AAC_FRAME_SAMPLES = 1024
+CONTAINERS = "concat,mpegts,mov,aac,flv,matroska"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,19 @@ class OutputPlan:
             for kind, stream in (("video", self.first.video), ("audio", self.first.audio))
             if stream
         }
+
+    @property
+    def hash_form(self) -> str:
+        """What the source is hashed as while it is read: the cheapest form that fits all parts."""
+        video = self.first.video
+        if video is None or video.codec not in NAL_CODECS:
+            return PACKETS
+        framings = {p.part.facts.video.framing for p in self.pieces if p.part.facts.video}
+        framing = framings.pop() if len(framings) == 1 else ""
+        if framing == LENGTHS and video.codec == "h264" and len(self.pieces) > 1:
+            # The concat demuxer gives H.264 start codes as the standard wants them.
+            return "annexb"
+        return PACKETS if framing == LENGTHS else framing or SLICES
 
     @property
     def video_words(self) -> str:
@@ -208,7 +223,7 @@ def arguments(plan: OutputPlan, files: Files, *, moov_size: int | None, patient:
     return [
         *(("-probesize", "100M", "-analyzeduration", "60M") if patient else ()),
         # A part that begins like a playlist must not be read as one.
-        *("-protocol_whitelist", "file", "-format_whitelist", "concat,mpegts,mov,aac,flv,matroska"),
+        *("-protocol_whitelist", "file", "-format_whitelist", CONTAINERS),
         # With more than one input ffmpeg 5 reads in threads, unless the first has no queue; they
         # cost a third more processor time. Later versions take 0 for their own default.
         *("-thread_queue_size", "0"),
@@ -216,8 +231,14 @@ def arguments(plan: OutputPlan, files: Files, *, moov_size: int | None, patient:
         *("-f", "ffmetadata", "-i", f"file:{files.metadata}"),
         *(("-f", "image2", "-i", f"file:{files.cover}") if files.cover else ()),
         *_mp4_output(plan, files, moov_size),
-        *hash_output(plan.codecs, files.hashes),
+        *hash_output(plan.codecs, plan.hash_form, files.hashes),
     ]
+
+
+def slices_arguments(plan: OutputPlan, files: Files) -> list[str]:
+    """ffmpeg's arguments for a hash of the source that no habit can change; one more read of it."""
+    whitelist = ("-protocol_whitelist", "file", "-format_whitelist", CONTAINERS)
+    return [*whitelist, *_media_input(plan, files), *hash_output(plan.codecs, SLICES, files.hashes)]
 
 
 def _media_input(plan: OutputPlan, files: Files) -> list[str]:

@@ -12,10 +12,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from streamvault.errors import MediaError, VerificationFailed
-from streamvault.media.ffmpeg import Ffmpeg, ProgressCallback, describe_exit, run
+from streamvault.media.ffmpeg import (
+    Ffmpeg,
+    ProgressCallback,
+    describe_exit,
+    run,
+    run_python_watched,
+)
 from streamvault.media.probe import OutputFacts, Packets, Step, probe_output, scan_parts
-from streamvault.media.streamhash import hash_output, read_hashes
+from streamvault.media.start_codes import HABITS
+from streamvault.media.streamhash import SLICES, hash_output, read_hashes
 
+HASH_CHILD = "streamvault.media.hash_child"
+HASH_CHECK = "stream hash"
 DURATION_SLACK_S = 1.0
 DURATION_SLACK_SHARE = 0.001
 AV_END_SLACK_S = 1.0
@@ -51,6 +60,8 @@ class Expected:
     """Sum of the segments' durations and the holes kept."""
     stream_hash: dict[str, str]
     codecs: dict[str, str]
+    hash_form: str = SLICES
+    """What the stream hash was taken of, see `streamhash`."""
     non_monotonic: int = 0
     """Decode times that did not rise, as ffmpeg counted them while muxing."""
     parts: tuple[SourcePart, ...] = ()
@@ -78,6 +89,10 @@ class Verification:
     @property
     def ok(self) -> bool:
         return all(check.ok for check in self.checks)
+
+    @property
+    def only_the_hash_differs(self) -> bool:
+        return [check.name for check in self.checks if not check.ok] == [HASH_CHECK]
 
     def raise_if_bad(self) -> None:
         """Raises VerificationFailed naming each check that failed, with both figures."""
@@ -109,23 +124,30 @@ async def verify(
     checks = [*_quick_checks(found, expected), await _holes_check(holes, expected)]
     if not full:
         return Verification(tuple(checks), holes=holes)
-    hashes = await hash_of(path, expected.codecs, ffmpeg, on_progress)
-    return Verification((*checks, _hash_check(hashes, expected.stream_hash)), hashes, holes)
+    hashes = await hash_of(path, expected.codecs, expected.hash_form, ffmpeg, on_progress)
+    return Verification((*checks, _hash_check(hashes, expected)), hashes, holes)
 
 
 async def hash_of(
     path: Path,
     codecs: Mapping[str, str],
+    form: str,
     ffmpeg: Ffmpeg,
     on_progress: ProgressCallback | None = None,
 ) -> dict[str, str]:
-    """The stream hash of a file, one full read; empty when it cannot be read to its end."""
+    """The stream hash of an MP4, one full read; only `error` when it cannot be read to its end."""
     with tempfile.TemporaryDirectory(prefix="streamvault-") as scratch:
         target = Path(scratch) / "stream.hash"
-        args = ["-protocol_whitelist", "file", "-f", "mov", "-i", f"file:{path}"]
-        done = await run(ffmpeg, [*args, *hash_output(codecs, target)], on_progress=on_progress)
+        if form in HABITS:
+            args = [str(path), form, str(target)]
+            done = await run_python_watched(HASH_CHILD, args, on_progress=on_progress)
+        else:
+            source = ["-protocol_whitelist", "file", "-f", "mov", "-i", f"file:{path}"]
+            args = [*source, *hash_output(codecs, form, target)]
+            done = await run(ffmpeg, args, on_progress=on_progress)
         if done.returncode:
-            return {"error": describe_exit(done.returncode)}
+            last_line = done.log_tail.strip().rpartition("\n")[2]
+            return {"error": f"{describe_exit(done.returncode)}, {last_line}"}
         return read_hashes(target)
 
 
@@ -163,13 +185,13 @@ def _same(name: str, found: Mapping[str, int], expected: Mapping[str, int]) -> C
     return Check(name, dict(found) == dict(expected), detail)
 
 
-def _hash_check(found: Mapping[str, str], expected: Mapping[str, str]) -> Check:
-    kinds = sorted({*found, *expected})
+def _hash_check(found: Mapping[str, str], expected: Expected) -> Check:
+    known = expected.stream_hash
     detail = ", ".join(
-        f"{kind} {found.get(kind, '-')} in the file, {expected.get(kind, '-')} in the parts"
-        for kind in kinds
+        f"{kind} {found.get(kind, '-')} in the file, {known.get(kind, '-')} in the parts"
+        for kind in sorted({*found, *known})
     )
-    return Check("stream hash", dict(found) == dict(expected), detail)
+    return Check(HASH_CHECK, dict(found) == known, f"of {expected.hash_form}: {detail}")
 
 
 async def _holes_check(found: Holes, expected: Expected) -> Check:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import re
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -111,6 +112,45 @@ def without_packets(path: Path, target: Path, kind: str, from_s: float, to_s: fl
             packet.stream = streams[packet.stream.index]
             made.mux(packet)
     return target
+
+
+def with_start_codes(path: Path, target: Path, code: Callable[[int, int, int], bytes]) -> Path:
+    """A copy of an MPEG-TS with other start codes: `code(picture, unit, type)`, all but the type
+    counted from 0, the units within their picture."""
+    with av.open(str(path)) as given, av.open(str(target), "w", format="mpegts") as made:
+        streams = {s.index: made.add_stream_from_template(s) for s in given.streams}
+        counted = -1
+        for packet in given.demux():
+            if packet.dts is None:
+                continue
+            copy = packet
+            if packet.stream.type == "video":
+                counted += 1
+                units = re.split(rb"\0*\0\0\x01", bytes(packet))[1:]
+                copy = av.Packet(
+                    b"".join(code(counted, n, unit[0] & 31) + unit for n, unit in enumerate(units))
+                )
+                copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
+                copy.is_keyframe = packet.is_keyframe
+            copy.stream = streams[packet.stream.index]
+            made.mux(copy)
+    return target
+
+
+def samples(path: Path) -> dict[str, list[tuple[int, int]]]:
+    """Place and size in an MP4 of every sample of its main streams."""
+    with av.open(str(path)) as container:
+        main = [s for s in container.streams if s.type in {"video", "audio"} and not _cover(s)]
+        return {s.type: [(e.pos, e.size) for e in s.index_entries] for s in main}
+
+
+def flip(path: Path, at: int) -> None:
+    """Change one bit."""
+    with path.open("r+b") as file:
+        file.seek(at)
+        (byte,) = file.read(1)
+        file.seek(at)
+        file.write(bytes([byte ^ 0x10]))
 
 
 def script(path: Path, body: str) -> Path:

@@ -20,7 +20,7 @@ from streamvault.media.remux import (
     remux,
 )
 from streamvault.media.verify import Verification, verify
-from tests.streamvault.media.media_files import START, Source, part
+from tests.streamvault.media.media_files import START, Source, flip, part
 
 
 @pytest.fixture(scope="session")
@@ -66,11 +66,7 @@ async def test_a_hole_that_nobody_knows_of_fails(ffmpeg: Ffmpeg, finished: Remux
 async def test_flipped_bytes_are_found_by_the_stream_hash(
     each_ffmpeg: Ffmpeg, finished: RemuxResult, copy: Path
 ) -> None:
-    with copy.open("r+b") as file:
-        file.seek(copy.stat().st_size * 3 // 4)
-        byte = file.read(1)
-        file.seek(-1, os.SEEK_CUR)
-        file.write(bytes([byte[0] ^ 0x10]))
+    flip(copy, copy.stat().st_size * 3 // 4)
     checked = await verify(copy, finished.expected, each_ffmpeg)
     assert failed(checked) == ["stream hash"]
     with pytest.raises(VerificationFailed, match=r"stream hash: .* in the file, .* in the parts"):
