@@ -18,14 +18,18 @@ import uvicorn
 from starlette.applications import Starlette
 
 from tests.fake_twitch.control import Control
-from tests.fake_twitch.eventsub import EventSub
+from tests.fake_twitch.control_eventsub import EventSubControl
+from tests.fake_twitch.control_services import ServicesControl
 from tests.fake_twitch.faults import Faults
-from tests.fake_twitch.helix import CLIENT_ID, CLIENT_SECRET, Helix
+from tests.fake_twitch.front import Clock
 from tests.fake_twitch.media import Pools, find_ffmpeg
 from tests.fake_twitch.origin import Origin
 from tests.fake_twitch.proxy import HEAD_LIMIT, PIECE, Proxy
+from tests.fake_twitch.services import make_services
+from tests.fake_twitch.streams import Variant
 from tests.fake_twitch.tls import Certificates, make_certificates
-from tests.fake_twitch.world import Variant, World
+from tests.fake_twitch.tokens import CLIENT_ID, CLIENT_SECRET
+from tests.fake_twitch.world import World
 
 PARENT_CHECK_S = 0.5
 TITLES = (
@@ -72,12 +76,11 @@ async def _run(options: argparse.Namespace) -> None:
     sockets = _listen(options.port), _listen(0)
     plain_port, tls_port = (sock.getsockname()[1] for sock in sockets)
     world, faults = World(options.seed), Faults()
-    origin, helix, eventsub = Origin(world, pools, faults), Helix(world, faults), EventSub(world)
-    world.on_event = eventsub.announce
+    services = make_services(world, faults, certificates.ca)
+    origin = Origin(world, pools, faults, services.calls)
     proxy = Proxy(tls_port, plain_port)
-    control = Control(origin, helix, eventsub, proxy)
-    routes = [*control.routes(), *helix.routes(), *eventsub.routes(), *origin.routes()]
-    app = Starlette(routes=routes)
+    control = Control(origin, services, proxy)
+    app = _app(control)
     servers = [Server(_config(app)), Server(_config(app, certificates))]
     gate = await asyncio.start_server(proxy.serve, "127.0.0.1", 0, limit=max(HEAD_LIMIT, PIECE))
     proxy_port = gate.sockets[0].getsockname()[1]
@@ -92,7 +95,10 @@ async def _run(options: argparse.Namespace) -> None:
         await asyncio.sleep(0.01)
     addresses = _addresses(plain_port, tls_port, proxy_port, certificates)
     _announce(addresses, options.port_file)
-    beside = [asyncio.create_task(_end_with_parent(parent, servers))]
+    beside = [
+        asyncio.create_task(_end_with_parent(parent, servers)),
+        asyncio.create_task(services.tick()),
+    ]
     if options.retitle_s:
         beside.append(asyncio.create_task(_retitle(world, options.retitle_s)))
     await asyncio.gather(*serving)
@@ -102,7 +108,19 @@ async def _run(options: argparse.Namespace) -> None:
     gate.close()
 
 
-def _config(app: Starlette, certificates: Certificates | None = None) -> uvicorn.Config:
+def _app(control: Control) -> Clock:
+    services = control.services
+    routes = [
+        *control.routes(),
+        *EventSubControl(services.eventsub).routes(),
+        *ServicesControl(services).routes(),
+        *services.routes(),
+        *control.origin.routes(),
+    ]
+    return Clock(Starlette(routes=routes), services.knobs)
+
+
+def _config(app: Clock, certificates: Certificates | None = None) -> uvicorn.Config:
     tls = (
         {"ssl_certfile": certificates.chain, "ssl_keyfile": certificates.key}
         if certificates
@@ -113,6 +131,7 @@ def _config(app: Starlette, certificates: Certificates | None = None) -> uvicorn
         app,
         log_level="critical",
         access_log=False,
+        date_header=False,
         lifespan="off",
         timeout_graceful_shutdown=1,
         **tls,  # type: ignore[arg-type]
@@ -120,7 +139,13 @@ def _config(app: Starlette, certificates: Certificates | None = None) -> uvicorn
 
 
 def _listen(port: int) -> socket.socket:
-    return socket.create_server(("127.0.0.1", port), backlog=512)
+    # asyncio switches Nagle's algorithm off only where the protocol is named; with it on, each
+    # small answer waits 40 ms for the client's delayed acknowledgement of its head.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    listener.listen(512)
+    return listener
 
 
 def _stop_with(servers: list[Server]) -> None:

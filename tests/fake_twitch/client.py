@@ -12,14 +12,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import httpx
+
+from tests.fake_twitch.client_services import ServicesClient
+from tests.fake_twitch.client_words import Application, Started, Truth
 
 ROOT = Path(__file__).parents[2]
 READY_S = 60
@@ -31,39 +33,28 @@ def shared_media_dir() -> Path:
     return Path(tempfile.gettempdir()) / f"streamvault-fake-media-{os.getuid()}"
 
 
-@dataclass(frozen=True)
-class Truth:
-    """One published segment, as the fake knows it; see `Control.truth`."""
-
-    number: int
-    stream_id: str
-    at: float
-    pdt: str
-    duration_s: int
-    ad: bool
-    discontinuity: bool
-    title: str
-    category: str
-    size: int
-    sha256: str
-    crc32: int
-    first_frame: int
-    fetched: int
-
-
 class FakeChannel:
     """A handle on one channel."""
 
-    def __init__(self, fake: FakeTwitch, login: str) -> None:
+    def __init__(self, fake: FakeTwitch, login: str, user_id: str) -> None:
         self.fake = fake
+        self.user_id = user_id
+        self._call_it(login)
+
+    def _call_it(self, login: str) -> None:
         self.login = login
         self.url = f"https://www.twitch.tv/{login}"
-        self.hls_url = f"{fake.plain}/hls/{login}.m3u8"
-        self.master_url = f"{fake.plain}/hls/{login}/master.m3u8"
+        self.hls_url = f"{self.fake.plain}/hls/{login}.m3u8"
+        self.master_url = f"{self.fake.plain}/hls/{login}/master.m3u8"
         self._path = f"/ctl/channels/{login}"
 
+    def summary(self) -> dict[str, Any]:
+        """Login, user_id, name, title, category, stream_id, segments and options."""
+        summary: dict[str, Any] = self.fake.call("GET", self._path)
+        return summary
+
     def change(self, **fields: Any) -> dict[str, Any]:
-        """Title, category, category_id, variants, or any of `world.Options`."""
+        """Title, category, category_id, name, description, language, tags, variants, `Options`."""
         summary: dict[str, Any] = self.fake.call("PUT", self._path, fields)
         return summary
 
@@ -78,6 +69,26 @@ class FakeChannel:
     def offline(self, *, endlist: bool = True, linger_s: float = 30) -> None:
         self.act("offline", endlist=endlist, linger_s=linger_s)
 
+    def rename(self, login: str) -> None:
+        """The same account under another login; this handle goes with it."""
+        self.act("rename", login=login)
+        self._call_it(login)
+
+    def remove(self) -> None:
+        """The account is gone, and subscriptions to it are revoked."""
+        self.act("remove")
+
+    def announce(self, kind: str, /, **event: Any) -> None:
+        """An EventSub event by itself, with these fields of it changed."""
+        self.act("announce", kind=kind, event=event)
+
+    def authorise(self, app: Application | None = None) -> None:
+        """Subscriptions to this channel cost the application nothing."""
+        self.fake.authorise(self.login, app=app)
+
+    def unauthorise(self, app: Application | None = None) -> None:
+        self.fake.unauthorise(self.login, app=app)
+
     def publish(self, count: int = 1) -> None:
         self.act("publish", count=count)
 
@@ -91,7 +102,7 @@ class FakeChannel:
     @property
     def segments(self) -> int:
         """How many are published."""
-        return int(self.fake.state()["channels"][self.login]["segments"])
+        return int(self.summary()["segments"])
 
     def truth(self, variant: str = "") -> list[Truth]:
         """Every published segment, ads included, oldest first."""
@@ -115,7 +126,7 @@ class FakeChannel:
             time.sleep(0.05)
 
 
-class FakeTwitch:
+class FakeTwitch(ServicesClient):
     """The running fake. Use as a context manager, or `stop()` it."""
 
     def __init__(self, state_dir: Path, *arguments: str, media_dir: Path | None = None) -> None:
@@ -161,16 +172,36 @@ class FakeTwitch:
 
     def channel(self, login: str = "", **fields: Any) -> FakeChannel:
         """A channel of its own for a test, unless a login is given; offline at first."""
-        channel = FakeChannel(self, login or f"streamer{next(self._names)}")
-        channel.change(**fields)
-        return channel
+        login = login or f"streamer{next(self._names)}"
+        made = self.call("PUT", f"/ctl/channels/{login}", fields)
+        return FakeChannel(self, login, made["user_id"])
+
+    def channels(self, count: int, prefix: str = "many", **fields: Any) -> list[FakeChannel]:
+        """Many at once: `prefix` and a number from 0 on."""
+        body = {"count": count, "prefix": prefix, **fields}
+        made = self.call("POST", "/ctl/bulk/channels", body)
+        return [FakeChannel(self, login, user_id) for login, user_id in made.items()]
+
+    def go_live(
+        self, channels: Iterable[FakeChannel], *, over_s: float = 0, **options: Any
+    ) -> list[Started]:
+        """All of them, evenly spread over that time; answers when the last one is live."""
+        body = {"logins": [c.login for c in channels], "over_s": over_s, **options}
+        return [Started(**row) for row in self.call("POST", "/ctl/bulk/online", body)]
+
+    def follow(self, login: str, channels: Iterable[FakeChannel]) -> None:
+        """The user of that login follows these."""
+        self.call("PUT", f"/ctl/follows/{login}", {"logins": [c.login for c in channels]})
+
+    def unfollow(self, login: str, channels: Iterable[FakeChannel]) -> None:
+        self.call("DELETE", f"/ctl/follows/{login}", {"logins": [c.login for c in channels]})
 
     def fault(self, target: str, kind: str, **fields: Any) -> int:
         answer = self.call("POST", "/ctl/faults", {"target": target, "kind": kind, **fields})
         return int(answer["id"])
 
     def clear_faults(self) -> None:
-        self._client.delete("/ctl/faults").raise_for_status()
+        self.call("DELETE", "/ctl/faults")
 
     @contextlib.contextmanager
     def proxy(self, *, mode: str = "ok", login: str = "") -> Iterator[None]:
@@ -199,7 +230,7 @@ class FakeTwitch:
         if answer.status_code == 400:
             raise ValueError(answer.json()["error"])
         answer.raise_for_status()
-        return answer.json()
+        return answer.json() if answer.content else None
 
     def _await(self, ready: Path) -> dict[str, Any]:
         deadline = time.monotonic() + READY_S

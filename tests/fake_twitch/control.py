@@ -5,89 +5,111 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import zlib
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.fake_twitch.eventsub import EventSub
+from tests.fake_twitch.control_requests import Body, control, done, read_body
 from tests.fake_twitch.faults import Refused
-from tests.fake_twitch.helix import Helix
 from tests.fake_twitch.origin import Origin
 from tests.fake_twitch.playlists import find_variant, iso
 from tests.fake_twitch.proxy import Proxy
-from tests.fake_twitch.world import Channel, Slot, Variant
+from tests.fake_twitch.services import Services
+from tests.fake_twitch.streams import Slot, Variant
+from tests.fake_twitch.world import Channel
 
-Body = dict[str, Any]
+DESCRIPTION = ("title", "category", "category_id")
+ACCOUNT = ("name", "description", "language", "tags")
 
 
 @dataclass
 class Control:
     origin: Origin
-    helix: Helix
-    eventsub: EventSub
+    services: Services
     proxy: Proxy
+    _warm: set[str] = field(default_factory=set)
 
     def routes(self) -> list[Route]:
         channel = "/ctl/channels/{login}"
         return [
-            Route("/ctl/state", _checked(self.state)),
-            Route(channel, _checked(self.put), methods=["PUT"]),
-            Route(f"{channel}/truth", _checked(self.truth)),
-            Route(f"{channel}/segments/{{number:int}}", _checked(self.raw)),
-            Route(f"{channel}/{{action}}", _checked(self.act), methods=["POST"]),
-            Route("/ctl/faults", _checked(self.add_fault), methods=["POST"]),
-            Route("/ctl/faults", _checked(self.drop_faults), methods=["DELETE"]),
-            Route("/ctl/proxy", _checked(self.set_proxy), methods=["PUT"]),
-            Route("/ctl/tokens", _checked(self.drop_tokens), methods=["DELETE"]),
-            Route("/ctl/sockets", _checked(self.close_sockets), methods=["DELETE"]),
+            control("/ctl/state", self.state),
+            control("/ctl/bulk/channels", self.add_many, "POST"),
+            control("/ctl/bulk/online", self.go_live, "POST"),
+            control(channel, self.show),
+            control(channel, self.put, "PUT"),
+            control(f"{channel}/truth", self.truth),
+            control(f"{channel}/segments/{{number:int}}", self.raw),
+            control(f"{channel}/{{action}}", self.act, "POST"),
+            control("/ctl/faults", self.add_fault, "POST"),
+            control("/ctl/faults", self.drop_faults, "DELETE"),
+            control("/ctl/proxy", self.set_proxy, "PUT"),
         ]
 
     async def state(self, _: Request) -> Response:
-        world = self.origin.world
+        world, eventsub = self.origin.world, self.services.eventsub
         for channel in world.channels.values():
             channel.advance()
         return JSONResponse(
             {
                 "channels": {c.login: _summary(c) for c in world.channels.values()},
                 "requests": dict(self.origin.seen),
-                "helix_calls": self.helix.calls,
+                "helix_calls": len(self.services.calls.find("helix")),
                 "tunnels": dict(self.proxy.tunnels),
                 "sessions": len(world.sessions),
-                "subscriptions": [s.public() for s in self.eventsub.subscriptions.values()],
-                "sockets": len(self.eventsub.sockets),
-                "events": self.eventsub.sent,
+                "subscriptions": [eventsub.public(s) for s in eventsub.subscriptions.values()],
+                "sockets": len(eventsub.sockets.sessions),
+                "events": [(r.transport, r.message_type, r.type) for r in eventsub.log.rows],
                 "faults": [asdict(fault) for fault in self.origin.faults.rules.values()],
             }
         )
 
+    async def show(self, request: Request) -> Response:
+        return JSONResponse(_summary(self._channel(request)))
+
     async def put(self, request: Request) -> Response:
-        """Create or change: `title`, `category`, `category_id`, `variants`, any of `Options`."""
-        body = await _body(request)
+        """Create or change: `title` and the like, `variants`, any of `Options`."""
+        body = await read_body(request)
         channel = self.origin.world.add(request.path_params["login"])
         channel.advance()
         if "variants" in body:
             channel.variants = tuple(Variant(**variant) for variant in body.pop("variants"))
         await self.warm(channel)
-        described: Body = {
-            k: body.pop(k) for k in ("title", "category", "category_id") if k in body
-        }
-        channel.configure(**body)
-        if described:
-            now = {
-                "title": channel.title,
-                "category": channel.category,
-                "category_id": channel.category_id,
-            }
-            channel.describe(**{**now, **described})
+        _change(channel, body)
         return JSONResponse(_summary(channel))
+
+    async def add_many(self, request: Request) -> Response:
+        """`count` channels that are called `prefix` and a number."""
+        body = await read_body(request)
+        count, prefix = body.pop("count"), body.pop("prefix")
+        channels = [self.origin.world.add(f"{prefix}{number}") for number in range(count)]
+        for channel in channels:
+            _change(channel, dict(body))
+        return JSONResponse({channel.login: channel.user_id for channel in channels})
+
+    async def go_live(self, request: Request) -> Response:
+        """`logins`, evenly spread over `over_s` seconds; the rest are options of the streams."""
+        body = await read_body(request)
+        logins, over_s = body.pop("logins"), body.pop("over_s", 0)
+        channels = [self.origin.world.channels[login] for login in logins]
+        for channel in channels:
+            await self.warm(channel)
+        started, begun = [], asyncio.get_running_loop().time()
+        for place, channel in enumerate(channels):
+            due = begun + over_s * place / len(channels)
+            await asyncio.sleep(max(0, due - asyncio.get_running_loop().time()))
+            self._online(channel, **body)
+            summary = _summary(channel)
+            about = {key: summary[key] for key in ("login", "user_id", "stream_id")}
+            started.append({**about, "at": channel.changed_at})
+        return JSONResponse(started)
 
     async def act(self, request: Request) -> Response:
         channel = self._channel(request)
-        body, action = await _body(request), request.path_params["action"]
+        body, action = await read_body(request), request.path_params["action"]
         actions: dict[str, Callable[..., None]] = {
             "online": lambda **b: self._online(channel, **b),
             "offline": channel.go_offline,
@@ -98,6 +120,9 @@ class Control:
             "discontinuity": lambda pts_jump_s=0.0, date_jump_s=0.0: channel.break_time(
                 pts_jump_s, date_jump_s
             ),
+            "announce": lambda kind, event: self._announce(channel, kind, event),
+            "rename": lambda login: self.origin.world.rename(channel, login),
+            "remove": lambda: self._remove(channel),
             "expire_sessions": lambda: self._expire(channel),
             "reset_sequence": lambda: self._reset(channel),
         }
@@ -127,29 +152,19 @@ class Control:
         return Response(body, media_type="application/octet-stream")
 
     async def add_fault(self, request: Request) -> Response:
-        fault = self.origin.faults.add(**await _body(request))
+        fault = self.origin.faults.add(**await read_body(request))
         return JSONResponse(asdict(fault), 201)
 
     async def drop_faults(self, _: Request) -> Response:
         self.origin.faults.rules.clear()
-        return Response(status_code=204)
+        return done()
 
     async def set_proxy(self, request: Request) -> Response:
         """`mode`, `login`; `cut` ends what is open."""
-        body = await _body(request)
+        body = await read_body(request)
         self.proxy.mode = body.get("mode", self.proxy.mode)
         self.proxy.login = body.get("login", self.proxy.login)
         return JSONResponse({"cut": self.proxy.cut() if body.get("cut") else 0})
-
-    async def drop_tokens(self, _: Request) -> Response:
-        self.helix.tokens.clear()
-        return Response(status_code=204)
-
-    async def close_sockets(self, request: Request) -> Response:
-        code = int(request.query_params.get("code", "4000"))
-        for socket in list(self.eventsub.sockets.values()):
-            await socket.close(code)
-        return Response(status_code=204)
 
     def _channel(self, request: Request) -> Channel:
         channel = self.origin.world.channel(request.path_params["login"])
@@ -159,8 +174,9 @@ class Control:
 
     async def warm(self, channel: Channel) -> None:
         """ffmpeg makes a pool in seconds; nothing else has to wait for it."""
-        for profile in [*(variant.profile for variant in channel.variants), "ad"]:
+        for profile in {*(variant.profile for variant in channel.variants), "ad"} - self._warm:
             await asyncio.to_thread(self.origin.pools.__getitem__, profile)
+            self._warm.add(profile)
 
     def _online(self, channel: Channel, stream_id: str = "", **options: Any) -> None:
         """`stream_id` "same" comes back under the old id; the rest are options of the stream."""
@@ -169,6 +185,14 @@ class Control:
         if stream_id == "same":
             stream_id = channel.ending.stream.id if channel.ending else ""
         channel.go_online(replace(channel.options, **options), stream_id)
+
+    def _announce(self, channel: Channel, kind: str, event: Body) -> None:
+        self.services.eventsub.announce(channel, kind, event)
+
+    def _remove(self, channel: Channel) -> None:
+        """The account is gone; so are subscriptions to it."""
+        self.services.eventsub.remove_user(channel.user_id)
+        self.origin.world.remove(channel)
 
     def _expire(self, channel: Channel) -> None:
         for session in self.origin.world.sessions.values():
@@ -202,25 +226,17 @@ class Control:
         }
 
 
-def _checked(
-    handler: Callable[[Request], Awaitable[Response]],
-) -> Callable[[Request], Awaitable[Response]]:
-    """A request that makes no sense is answered with 400 and the reason."""
-
-    async def checked(request: Request) -> Response:
-        try:
-            return await handler(request)
-        except (Refused, TypeError, KeyError) as error:
-            return JSONResponse({"error": str(error)}, 400)
-
-    return checked
-
-
-async def _body(request: Request) -> Body:
-    body = await request.json() if await request.body() else {}
-    if not isinstance(body, dict):
-        raise Refused("takes a JSON object")
-    return body
+def _change(channel: Channel, body: Body) -> None:
+    """A new description is announced."""
+    described = {key: body.pop(key) for key in DESCRIPTION if key in body}
+    for key in ACCOUNT:
+        if key in body:
+            setattr(channel, key, tuple(body[key]) if key == "tags" else body[key])
+            del body[key]
+    channel.configure(**body)
+    if described:
+        now = {key: getattr(channel, key) for key in DESCRIPTION}
+        channel.describe(**{**now, **described})
 
 
 def _source(slot: Slot) -> str:

@@ -1,272 +1,279 @@
-"""EventSub in short: subscriptions, the WebSocket transport, and signed webhooks."""
+"""EventSub's middle: subscriptions and what they cost, and events on their way to them."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
-import json
 import time
 import uuid
+import zlib
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
-import httpx
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route, WebSocketRoute
-from starlette.websockets import WebSocket, WebSocketDisconnect
-
+from tests.fake_twitch.conduits import Conduit, Conduits, Shard
+from tests.fake_twitch.disturbances import Disturbances
+from tests.fake_twitch.eventsub_sockets import Session, Sockets
+from tests.fake_twitch.eventsub_webhooks import Target, Webhooks
+from tests.fake_twitch.eventsub_words import (
+    BY_CLIENT,
+    ENABLED,
+    PENDING,
+    TOO_MANY_FAILURES,
+    VERIFICATION_FAILED,
+    DeliveryLog,
+    Message,
+    Subscription,
+)
+from tests.fake_twitch.knobs import Knobs
+from tests.fake_twitch.times import rfc3339
+from tests.fake_twitch.tokens import Tokens
 from tests.fake_twitch.world import Channel, World
 
-SUBSCRIBE_WITHIN_S = 10
-VERSIONS = {"stream.online": "1", "stream.offline": "1", "channel.update": "2"}
-
-
-def rfc3339(at: float) -> str:
-    """Nanoseconds and `Z`, as EventSub writes times."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f") + "000Z"
-
-
-@dataclass
-class Subscription:
-    id: str
-    type: str
-    version: str
-    condition: dict[str, str]
-    transport: dict[str, str]
-    status: str
-    created_at: str
-
-    def public(self) -> dict[str, Any]:
-        transport = {k: v for k, v in self.transport.items() if k != "secret"}
-        return {**self.__dict__, "transport": transport, "cost": 1}
+Event = dict[str, Any]
 
 
 @dataclass
 class EventSub:
-    """`sent` keeps what was delivered: transport, message type, subscription type."""
-
     world: World
-    max_total_cost: int = 10_000
-    keepalive_s: float = 10
+    knobs: Knobs
+    tokens: Tokens
+    log: DeliveryLog
+    webhooks: Webhooks
+    sockets: Sockets
+    conduits: Conduits
+    disturbances: Disturbances
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
-    sockets: dict[str, WebSocket] = field(default_factory=dict)
-    sent: list[tuple[str, str, str]] = field(default_factory=list)
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
-    def routes(self) -> list[Route | WebSocketRoute]:
-        path = "/helix/eventsub/subscriptions"
-        return [
-            Route(path, self.create, methods=["POST"]),
-            Route(path, self.show, methods=["GET"]),
-            Route(path, self.delete, methods=["DELETE"]),
-            WebSocketRoute("/ws", self.socket),
-        ]
+    def __post_init__(self) -> None:
+        self.sockets.on_end, self.sockets.on_move = self._end_session, self._move_session
+        self.conduits.on_disabled, self.conduits.on_gone = self._shard_disabled, self._conduit_gone
 
-    # ---- REST
+    # ---- what there is
 
-    async def create(self, request: Request) -> Response:
-        asked = await request.json()
-        condition, transport = asked["condition"], asked["transport"]
-        if VERSIONS.get(asked["type"]) != asked["version"]:
-            return _error(400, "invalid subscription type and version")
-        for known in self.subscriptions.values():
-            if (known.type, known.condition) == (asked["type"], condition) and _same(
-                known, transport
-            ):
-                return _error(409, "subscription already exists")
-        is_webhook = transport["method"] == "webhook"
-        if not is_webhook and transport.get("session_id") not in self.sockets:
-            return _error(
-                400, "websocket transport session does not exist or has already disconnected"
-            )
-        if len(self.subscriptions) >= self.max_total_cost:
-            return _error(429, "subscription cost exceeded")
-        status = "webhook_callback_verification_pending" if is_webhook else "enabled"
+    def of(self, client_id: str) -> list[Subscription]:
+        return [s for s in self.subscriptions.values() if s.client_id == client_id]
+
+    def in_session(self, session_id: str) -> list[Subscription]:
+        everything = self.subscriptions.values()
+        return [s for s in everything if s.transport.get("session_id") == session_id]
+
+    def pool(self, client_id: str, user_id: str, method: str) -> tuple[list[Subscription], int]:
+        """The subscriptions that share a budget, and how much it holds."""
+        knobs = self.knobs
+        if user_id:
+            mine = [s for s in self.of(client_id) if s.user_id == user_id]
+            return mine, knobs.websocket_cost
+        own = [s for s in self.of(client_id) if not s.user_id]
+        if not knobs.conduit_cost:
+            return own, knobs.webhook_cost
+        apart = [s for s in own if (s.method == "conduit") == (method == "conduit")]
+        return apart, knobs.conduit_cost if method == "conduit" else knobs.webhook_cost
+
+    def cost(self, client_id: str, kind: str, broadcaster: str) -> int:
+        """Nothing for a broadcaster who authorised the application."""
+        return int(kind not in BY_CLIENT and (client_id, broadcaster) not in self.tokens.grants)
+
+    def total_cost(self, subscriptions: list[Subscription]) -> int:
+        return sum(self.cost(s.client_id, s.type, s.broadcaster) for s in subscriptions if s.counts)
+
+    def public(self, subscription: Subscription) -> dict[str, Any]:
+        """As Twitch lists it: without its secret."""
+        s = subscription
+        transport = {k: v for k, v in s.transport.items() if k != "secret"}
+        return {
+            "id": s.id,
+            "status": s.status,
+            "type": s.type,
+            "version": s.version,
+            "condition": s.condition,
+            "created_at": s.created_at,
+            "transport": transport,
+            "cost": self.cost(s.client_id, s.type, s.broadcaster),
+        }
+
+    def add(self, asked: dict[str, Any], client_id: str, user_id: str) -> Subscription:
+        """A webhook begins by being verified."""
+        is_webhook = asked["transport"]["method"] == "webhook"
         subscription = Subscription(
             id=str(uuid.uuid4()),
             type=asked["type"],
             version=asked["version"],
-            condition=condition,
-            transport=transport,
-            status=status,
+            condition=asked["condition"],
+            transport=asked["transport"],
+            client_id=client_id,
+            user_id=user_id,
+            status=PENDING if is_webhook else ENABLED,
             created_at=rfc3339(time.time()),
         )
         self.subscriptions[subscription.id] = subscription
         if is_webhook:
-            self._later(self._verify(subscription))
-        return JSONResponse(self._page([subscription]), 202)
-
-    async def show(self, request: Request) -> Response:
-        query = request.query_params
-        found = [
-            s
-            for s in self.subscriptions.values()
-            if query.get("type", s.type) == s.type and query.get("status", s.status) == s.status
-        ]
-        return JSONResponse({**self._page(found), "pagination": {}})
-
-    async def delete(self, request: Request) -> Response:
-        found = self.subscriptions.pop(request.query_params.get("id", ""), None)
-        return Response(status_code=204) if found else _error(404, "subscription not found")
-
-    def _page(self, found: list[Subscription]) -> dict[str, Any]:
-        total = len(self.subscriptions)
-        costs = {"total": total, "total_cost": total, "max_total_cost": self.max_total_cost}
-        return {"data": [s.public() for s in found], **costs}
+            self.later(self._verify(subscription))
+        return subscription
 
     # ---- events
 
-    def announce(self, channel: Channel, kind: str) -> None:
+    def announce(self, channel: Channel, kind: str, event: Event | None = None) -> None:
         """Send what happened to everyone who asked; called by the world."""
-        event = _event(channel, kind)
-        for subscription in list(self.subscriptions.values()):
-            wanted = subscription.condition.get("broadcaster_user_id") == channel.user_id
-            if subscription.type == kind and wanted and subscription.status == "enabled":
-                self._later(self._notify(subscription, event))
+        event = describe(channel, kind) | (event or {})
+        self.publish(kind, "broadcaster_user_id", channel.user_id, event)
 
-    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+    def publish(self, kind: str, key: str, value: str, event: Event) -> None:
+        for subscription in list(self.subscriptions.values()):
+            wanted = subscription.type == kind and subscription.condition.get(key) == value
+            if wanted and subscription.status == ENABLED:
+                payload = {"subscription": self.public(subscription), "event": event}
+                message = Message("notification", subscription, payload)
+                login = self.tokens.login(subscription.broadcaster)
+                self.later(self.disturbances.carry(message, login, self.send))
+
+    async def send(self, message: Message, kind: str) -> None:
+        subscription = message.subscription
+        match subscription.method:
+            case "webhook":
+                if not await self._post(target_of(subscription.transport), message, kind):
+                    self._give_up(subscription)
+            case "websocket":
+                await self._say(subscription.transport["session_id"], message, kind)
+            case _:
+                await self._through_conduit(message, kind)
+
+    def revoke(self, subscription: Subscription, status: str) -> None:
+        """It is over, and whoever listens is told why."""
+        self.disable(subscription, status)
+        payload = {"subscription": self.public(subscription)}
+        self.later(self.send(Message("revocation", subscription, payload), ""))
+
+    def disable(self, subscription: Subscription, status: str) -> None:
+        if subscription.is_alive:
+            subscription.status = status
+            subscription.counts_until = time.time() + self.knobs.lingering_cost_s
+
+    def disconnect(self, client_id: str, user_id: str) -> None:
+        """A user removed the application from the account."""
+        who = {"client_id": client_id, "user_id": user_id}
+        login = self.tokens.login(user_id)
+        self.publish(
+            "user.authorization.revoke",
+            "client_id",
+            client_id,
+            {**who, "user_login": login, "user_name": login.capitalize()},
+        )
+        for subscription in self.of(client_id):
+            if subscription.is_alive and subscription.user_id == user_id:
+                self.revoke(subscription, "authorization_revoked")
+
+    def remove_user(self, user_id: str) -> None:
+        for subscription in self.subscriptions.values():
+            if subscription.is_alive and subscription.broadcaster == user_id:
+                self.revoke(subscription, "user_removed")
+
+    def later(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _notify(self, subscription: Subscription, event: dict[str, Any]) -> None:
-        payload = {"subscription": subscription.public(), "event": event}
-        if subscription.transport["method"] == "webhook":
-            await self._post(subscription, "notification", payload)
-            return
-        socket = self.sockets.get(subscription.transport["session_id"])
-        if socket:
-            self.sent.append(("websocket", "notification", subscription.type))
-            extra = {
-                "subscription_type": subscription.type,
-                "subscription_version": subscription.version,
-            }
-            await socket.send_json(_message("notification", payload, extra))
+    async def reset(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        self.subscriptions.clear()
+        self.disturbances.rules.clear()
+        self.log.rows.clear()
+        self.conduits.conduits.clear()
+        for session in self.sockets.chosen():
+            await session.close(4000)
+
+    # ---- ways out
 
     async def _verify(self, subscription: Subscription) -> None:
-        challenge = str(uuid.uuid4())
-        payload = {"challenge": challenge, "subscription": subscription.public()}
-        answer = await self._post(subscription, "webhook_callback_verification", payload)
-        ok = answer is not None and answer.is_success and answer.text == challenge
-        subscription.status = "enabled" if ok else "webhook_callback_verification_failed"
+        await asyncio.sleep(self.knobs.verify_after_s)
+        payload = {"challenge": str(uuid.uuid4()), "subscription": self.public(subscription)}
+        message = Message("webhook_callback_verification", subscription, payload)
+        taken = await self.webhooks.verify(target_of(subscription.transport), message)
+        if subscription.status == PENDING:
+            subscription.status = ENABLED if taken else VERIFICATION_FAILED
 
-    async def _post(
-        self, subscription: Subscription, kind: str, payload: dict[str, Any]
-    ) -> httpx.Response | None:
-        message_id, at = str(uuid.uuid4()), rfc3339(time.time())
-        body = json.dumps(payload).encode()
-        signed = hmac.new(
-            subscription.transport["secret"].encode(),
-            message_id.encode() + at.encode() + body,
-            hashlib.sha256,
-        )
-        headers = {
-            "Content-Type": "application/json",
-            "Twitch-Eventsub-Message-Id": message_id,
-            "Twitch-Eventsub-Message-Retry": "0",
-            "Twitch-Eventsub-Message-Type": kind,
-            "Twitch-Eventsub-Message-Signature": f"sha256={signed.hexdigest()}",
-            "Twitch-Eventsub-Message-Timestamp": at,
-            "Twitch-Eventsub-Subscription-Type": subscription.type,
-            "Twitch-Eventsub-Subscription-Version": subscription.version,
-        }
-        self.sent.append(("webhook", kind, subscription.type))
-        async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
-            try:
-                url = subscription.transport["callback"]
-                return await client.post(url, content=body, headers=headers)
-            except httpx.HTTPError:
-                return None
+    async def _post(self, target: Target, message: Message, kind: str) -> bool:
+        """False only for a true message that nobody took."""
+        if kind in ("forge", "stale"):
+            await self.webhooks.send_false(target, message, kind)
+            return True
+        return await self.webhooks.deliver(target, message, kind)
 
-    # ---- WebSocket
+    async def _say(self, session_id: str, message: Message, kind: str) -> bool:
+        if kind in ("forge", "stale"):
+            # Nobody can forge what comes over Twitch's own connection.
+            return True
+        row = self.log.begin(message, message.subscription.method, kind)
+        said = await self.sockets.notify(session_id, message)
+        row.status = 200 if said else 0
+        return said
 
-    async def socket(self, socket: WebSocket) -> None:
-        await socket.accept()
-        session = uuid.uuid4().hex
-        self.sockets[session] = socket
-        try:
-            await socket.send_json(_message("session_welcome", self._welcome(session)))
-            await self._keep(session, socket)
-        except WebSocketDisconnect:
-            pass
-        finally:
-            self._forget(session)
+    async def _through_conduit(self, message: Message, kind: str) -> None:
+        """One shard, chosen by the event; if that fails, one other."""
+        conduit = self.conduits.conduits.get(message.subscription.transport["conduit_id"])
+        for _ in range(2):
+            up = conduit.up() if conduit else []
+            if not conduit or not up:
+                return
+            shard = up[zlib.crc32(message.id.encode()) % len(up)]
+            if await self._to_shard(shard, message, kind):
+                return
+            is_webhook = shard.transport["method"] == "webhook"
+            status = TOO_MANY_FAILURES if is_webhook else "websocket_network_error"
+            self.conduits.disable(conduit, shard, status)
 
-    async def _keep(self, session: str, socket: WebSocket) -> None:
-        """Keepalives until the client goes; it may say nothing, and has to subscribe soon."""
-        deadline = time.monotonic() + SUBSCRIBE_WITHIN_S
-        receiving = asyncio.create_task(socket.receive())
-        try:
-            while True:
-                done, _ = await asyncio.wait({receiving}, timeout=self.keepalive_s)
-                if done:
-                    left = receiving.result()["type"] == "websocket.disconnect"
-                    return None if left else await socket.close(4001)
-                if time.monotonic() >= deadline and not self._of(session):
-                    return await socket.close(4003)
-                await socket.send_json(_message("session_keepalive", {}))
-        finally:
-            receiving.cancel()
+    async def _to_shard(self, shard: Shard, message: Message, kind: str) -> bool:
+        if shard.transport["method"] == "webhook":
+            return await self._post(target_of(shard.transport), message, kind)
+        return await self._say(shard.transport["session_id"], message, kind)
 
-    def _welcome(self, session: str) -> dict[str, Any]:
-        return {
-            "session": {
-                "id": session,
-                "status": "connected",
-                "connected_at": rfc3339(time.time()),
-                "keepalive_timeout_seconds": int(self.keepalive_s),
-                "reconnect_url": None,
-                "recovery_url": None,
-            }
-        }
+    def _give_up(self, subscription: Subscription) -> None:
+        if subscription.is_alive:
+            self.revoke(subscription, TOO_MANY_FAILURES)
 
-    def _of(self, session: str) -> list[Subscription]:
-        return [s for s in self.subscriptions.values() if s.transport.get("session_id") == session]
+    # ---- what sockets and conduits tell
 
-    def _forget(self, session: str) -> None:
-        self.sockets.pop(session, None)
-        for subscription in self._of(session):
-            subscription.status = "websocket_disconnected"
-            del self.subscriptions[subscription.id]
+    def _end_session(self, session: Session, status: str) -> None:
+        for subscription in self.in_session(session.id):
+            self.disable(subscription, status)
+        self.conduits.end_session(session.id, status)
+
+    def _move_session(self, old: str, new: str) -> None:
+        for subscription in self.in_session(old):
+            subscription.transport["session_id"] = new
+        self.conduits.move_session(old, new)
+
+    def _shard_disabled(self, conduit: Conduit, shard: Shard) -> None:
+        about = shard.public()
+        event = {"conduit_id": conduit.id, "shard_id": shard.id, "status": shard.status}
+        event["transport"] = about["transport"]
+        self.publish("conduit.shard.disabled", "client_id", conduit.client_id, event)
+
+    def _conduit_gone(self, conduit: Conduit) -> None:
+        for subscription in self.subscriptions.values():
+            if subscription.transport.get("conduit_id") == conduit.id:
+                self.disable(subscription, "conduit_deleted")
 
 
-def _same(known: Subscription, transport: dict[str, str]) -> bool:
-    keys = ("method", "callback", "session_id")
-    return all(known.transport.get(key) == transport.get(key) for key in keys)
+def target_of(transport: dict[str, str]) -> Target:
+    return Target(transport["callback"], transport["secret"])
 
 
-def _event(channel: Channel, kind: str) -> dict[str, Any]:
+def describe(channel: Channel, kind: str) -> Event:
+    """The event as Twitch writes it."""
     who = {
         "broadcaster_user_id": channel.user_id,
         "broadcaster_user_login": channel.login,
         "broadcaster_user_name": channel.name,
     }
-    if kind == "stream.online" and channel.stream:
-        started = rfc3339(channel.stream.started_at)
-        return {"id": channel.stream.id, **who, "type": "live", "started_at": started}
+    stream = channel.newest_stream
+    if kind == "stream.online" and stream:
+        started = rfc3339(stream.started_at)
+        return {"id": stream.id, **who, "type": stream.options.kind, "started_at": started}
     if kind == "channel.update":
         category = {"category_id": channel.category_id, "category_name": channel.category}
         labels: list[str] = []
-        more = {"title": channel.title, "language": "en", "content_classification_labels": labels}
-        return {**who, **more, **category}
+        more = {"title": channel.title, "language": channel.language}
+        return {**who, **more, **category, "content_classification_labels": labels}
     return who
-
-
-def _message(
-    kind: str, payload: dict[str, Any], extra: dict[str, str] | None = None
-) -> dict[str, Any]:
-    metadata = {
-        "message_id": str(uuid.uuid4()),
-        "message_type": kind,
-        "message_timestamp": rfc3339(time.time()),
-        **(extra or {}),
-    }
-    return {"metadata": metadata, "payload": payload}
-
-
-def _error(status: int, message: str) -> Response:
-    return JSONResponse({"error": "Error", "status": status, "message": message}, status)

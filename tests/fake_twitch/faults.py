@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from itertools import count
 
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 KINDS = frozenset(
@@ -24,9 +24,14 @@ KINDS = frozenset(
         "empty",  # 200 without a body
         "frozen",  # playlist: stays as it was when the fault was first met
         "loop",  # playlist: numbers go on, but the last `segments` segments come round again
+        "wrong_type",  # 200 and JSON of another shape
+        "absent",  # Get Streams: nobody is live, or not the one whose channel is given
     }
 )
-TARGETS = frozenset({"gql", "usher", "playlist", "segment", "helix", "auth", "any"})
+TARGETS = frozenset({"gql", "usher", "playlist", "segment", "helix", "eventsub", "auth", "any"})
+"""Services have parts, such as `helix.streams`; the whole holds them all."""
+KEEPS = frozenset({"frozen", "loop", "slow", "trickle", "truncated", "corrupt"})
+"""Kinds that start from the usual answer, so that the request has to be carried out."""
 PAGE = "<!DOCTYPE html><html><head><title>Sorry</title></head><body>Sorry.</body></html>"
 
 
@@ -51,15 +56,24 @@ class Fault:
     status: int = 404
     body: str = ""
     seconds: float = 30
+    """How long it takes; of a 429: how far away the reset is."""
+    method: str = ""
+    client_id: str = ""
+    applied: bool = False
+    """The request is carried out, and only its answer is lost."""
     fraction: float = 0.5
     segments: int = 5
     hits: int = 0
     met_at: dict[str, int] = field(default_factory=dict)
     """Frozen and loop: the end of each channel's list when the fault was first met."""
 
+    @property
+    def carries_out(self) -> bool:
+        return self.applied or self.kind in KEEPS
+
     def about(self, target: str, channel: str, variant: str, number: int | None) -> bool:
         return (
-            self.target in (target, "any")
+            (self.target in (target, "any") or target.startswith(f"{self.target}."))
             and self.channel in ("", channel)
             and self.variant in ("", variant)
             and (not self.numbers or number in self.numbers)
@@ -76,7 +90,7 @@ class Faults:
         self._ids = count(1)
 
     def add(self, target: str, kind: str, *, duration_s: float = 0, **fields: object) -> Fault:
-        if target not in TARGETS or kind not in KINDS:
+        if target.partition(".")[0] not in TARGETS or kind not in KINDS:
             raise Refused(f"target is one of {sorted(TARGETS)}, kind one of {sorted(KINDS)}")
         if isinstance(numbers := fields.get("numbers"), Iterable):
             fields["numbers"] = tuple(numbers)
@@ -93,7 +107,17 @@ class Faults:
     ) -> Fault | None:
         """The rule for this request, counted."""
         for fault in self.rules.values():
-            if fault.about(target, channel, variant, number):
+            asks = fault.method or fault.client_id
+            if not asks and fault.about(target, channel, variant, number):
+                fault.hits += 1
+                return fault
+        return None
+
+    def hit_call(self, target: str, method: str, client_id: str) -> Fault | None:
+        """The rule for a call of one of the services, counted."""
+        for fault in self.rules.values():
+            fits = fault.method in ("", method) and fault.client_id in ("", client_id)
+            if fits and not fault.channel and fault.about(target, "", "", None):
                 fault.hits += 1
                 return fault
         return None
@@ -117,6 +141,10 @@ def _instead(fault: Fault, usual: Response) -> Response:
             return Response(fault.body, fault.status)
         case "html":
             return Response(PAGE, media_type="text/html")
+        case "wrong_type":
+            return JSONResponse(["this", 1, "is", None])
+        case "absent":
+            return JSONResponse({"data": [], "pagination": {}})
         case "empty":
             return Response(b"", media_type=usual.media_type)
         case "corrupt":

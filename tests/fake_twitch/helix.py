@@ -1,207 +1,171 @@
-"""Helix and id.twitch.tv in short: what detection, look-up and sign-in ask for."""
+"""Helix: what detection, look-up, follows and links to videos ask for."""
 
 from __future__ import annotations
 
-import secrets
-import time
-from collections.abc import Awaitable, Callable
+import io
+import re
+import zlib
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl
 
+from PIL import Image
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.fake_twitch.eventsub import rfc3339
-from tests.fake_twitch.faults import Faults, answer
+from tests.fake_twitch import bodies
+from tests.fake_twitch.faults import Faults
+from tests.fake_twitch.front import Denied, Front
+from tests.fake_twitch.knobs import Knobs
+from tests.fake_twitch.pages import page
+from tests.fake_twitch.tokens import Token
 from tests.fake_twitch.world import Channel, World
 
-CLIENT_ID = "fakeclientid000000000000000000"
-CLIENT_SECRET = "fakeclientsecret00000000000000"
-POINTS_PER_MIN = 800
-APP_TOKEN_S = 5_000_000
-
-Handler = Callable[[Request], Awaitable[Response]]
+BATCH = 100
+FOLLOWS_SCOPE = "user:read:follows"
+LOGIN = re.compile(r"[A-Za-z0-9_]{1,25}")
 
 
 @dataclass
 class Helix:
-    """`tokens` maps each access token to when it ends (epoch seconds)."""
-
     world: World
     faults: Faults
-    tokens: dict[str, float] = field(default_factory=dict)
-    calls: int = 0
-    _points: float = POINTS_PER_MIN
-    _filled_at: float = field(default_factory=time.monotonic)
+    knobs: Knobs
+    follows: dict[str, dict[str, float]] = field(default_factory=dict)
+    """User id of who follows, then of who is followed, and since when."""
 
-    def routes(self) -> list[Route]:
+    def routes(self, front: Front) -> list[Route]:
         nouns = {
-            "users": self.users,
-            "streams": self.streams,
-            "channels": self.channels,
-            "games": self.games,
-            "videos": self.videos,
+            "users": (self.users, "users"),
+            "streams": (self.streams, "streams"),
+            "streams/followed": (self.followed_streams, "streams_followed"),
+            "channels": (self.channels, "channels"),
+            "channels/followed": (self.followed, "followed"),
+            "games": (self.games, "games"),
+            "videos": (self.videos, "videos"),
         }
         return [
-            *(Route(f"/helix/{noun}", self._guarded(handler)) for noun, handler in nouns.items()),
-            Route("/oauth2/token", self.token, methods=["POST"]),
-            Route("/oauth2/validate", self.validate),
+            *(
+                front.guarded(f"/helix/{noun}", f"helix.{part}", handler, "GET")
+                for noun, (handler, part) in nouns.items()
+            ),
+            Route("/jtv_user_pictures/{name}", picture),
+            Route("/ttv-boxart/{name}", picture),
         ]
 
-    async def users(self, request: Request) -> Response:
+    async def users(self, request: Request, token: Token) -> Response:
         query = request.query_params
-        return _data([_user(c) for c in self._asked(query.getlist("id"), query.getlist("login"))])
+        ids, logins = query.getlist("id"), query.getlist("login")
+        if not ids and not logins and not token.user_id:
+            raise Denied(400, "Must provide an ID, Login or OAuth Token")
+        if len(ids) + len(logins) > BATCH:
+            raise Denied(400, f"The parameters hold more than {BATCH} values")
+        # One bad name spoils the whole call.
+        if not all(map(LOGIN.fullmatch, logins)) or not all(map(str.isdigit, ids)):
+            raise Denied(400, "Invalid username(s), email(s), or ID(s). Bad Identifiers.")
+        asked = self._asked(ids, logins) if ids or logins else self._asked([token.user_id], [])
+        return _data([bodies.user(channel, self.knobs.images_url) for channel in asked])
 
-    async def streams(self, request: Request) -> Response:
+    async def streams(self, request: Request, _: Token) -> Response:
         query = request.query_params
-        asked = self._asked(query.getlist("user_id"), query.getlist("user_login"))
-        first = int(query.get("first", "20"))
-        live = [stream for channel in asked if (stream := _stream(channel))]
-        return JSONResponse({"data": live[:first], "pagination": {}})
+        ids, logins = query.getlist("user_id"), query.getlist("user_login")
+        if len(ids) > BATCH or len(logins) > BATCH:
+            raise Denied(400, f"The parameter user_id or user_login holds more than {BATCH} values")
+        everyone = list(self.world.channels.values())
+        asked = self._asked(ids, logins) if ids or logins else everyone
+        return JSONResponse(page(self._live(asked), query, self.knobs))
 
-    async def channels(self, request: Request) -> Response:
-        asked = self._asked(request.query_params.getlist("broadcaster_id"), [])
-        return _data([_channel(channel) for channel in asked])
+    async def followed_streams(self, request: Request, token: Token) -> Response:
+        followed = self._follows(request.query_params, token)
+        found = self._live([channel for channel, _ in followed])
+        return JSONResponse(page(found, request.query_params, self.knobs, first=100))
 
-    async def games(self, request: Request) -> Response:
-        wanted = set(request.query_params.getlist("id"))
-        known = {c.category_id: c.category for c in self.world.channels.values()}
-        art = "https://static-cdn.jtvnw.net/ttv-boxart/{}-{{width}}x{{height}}.jpg"
+    async def channels(self, request: Request, _: Token) -> Response:
+        ids = request.query_params.getlist("broadcaster_id")
+        if not ids or len(ids) > BATCH:
+            raise Denied(400, 'The parameter "broadcaster_id" is missing or holds too many values')
+        return _data([bodies.channel_information(c) for c in self._asked(ids, [])])
+
+    async def followed(self, request: Request, token: Token) -> Response:
+        query = request.query_params
+        wanted = query.get("broadcaster_id")
         found = [
-            {"id": key, "name": name, "box_art_url": art.format(key), "igdb_id": ""}
-            for key, name in known.items()
-            if key in wanted
+            bodies.followed(channel, since)
+            for channel, since in self._follows(query, token)
+            if wanted in (None, channel.user_id)
         ]
-        return _data(found)
+        return JSONResponse({"total": len(found), **page(found, query, self.knobs)})
 
-    async def videos(self, _: Request) -> Response:
-        return JSONResponse({"data": [], "pagination": {}})
+    async def games(self, request: Request, _: Token) -> Response:
+        query = request.query_params
+        ids, names = query.getlist("id"), {name.lower() for name in query.getlist("name")}
+        if (not ids and not names) or len(ids) + len(names) > BATCH:
+            raise Denied(400, "The parameters id, name and igdb_id are missing or too many")
+        found = [
+            bodies.game(key, name, self.knobs.images_url)
+            for key, name in self.world.categories.items()
+            if key in ids or name.lower() in names
+        ]
+        return JSONResponse({"data": found, "pagination": {}})
 
-    async def token(self, request: Request) -> Response:
-        body = (await request.body()).decode()
-        fields = {**dict(request.query_params), **_form(body)}
-        known = fields.get("client_id") == CLIENT_ID, fields.get("client_secret") == CLIENT_SECRET
-        usual: Response
-        if not all(known):
-            usual = JSONResponse({"status": 403, "message": "invalid client secret"}, 403)
-        elif fields.get("grant_type") != "client_credentials":
-            usual = JSONResponse({"status": 400, "message": "unsupported grant type"}, 400)
-        else:
-            token = secrets.token_hex(15)
-            self.tokens[token] = time.time() + APP_TOKEN_S
-            answer_ = {"access_token": token, "expires_in": APP_TOKEN_S, "token_type": "bearer"}
-            usual = JSONResponse(answer_)
-        return await answer(self.faults.hit("auth"), usual)
+    async def videos(self, request: Request, _: Token) -> Response:
+        """`type` other than archive and all finds none, since nobody uploads here."""
+        query = request.query_params
+        ids, users = query.getlist("id"), query.getlist("user_id")
+        if bool(ids) == bool(users) or len(users) > 1 or len(ids) > BATCH:
+            raise Denied(400, "Exactly one of the parameters id, user_id and game_id is needed")
+        asked = self._asked(users, []) if users else list(self.world.channels.values())
+        found = [bodies.video(c, past) for c in asked for past in reversed(c.history)]
+        if ids:
+            found = [video for video in found if video["id"] in ids]
+        if query.get("type", "all") not in ("all", "archive"):
+            found = []
+        return JSONResponse(page(found, query, self.knobs))
 
-    async def validate(self, request: Request) -> Response:
-        left = self._left(request, ("OAuth ", "Bearer "))
-        usual = JSONResponse({"client_id": CLIENT_ID, "scopes": [], "expires_in": int(left)})
-        if left <= 0:
-            usual = JSONResponse({"status": 401, "message": "invalid access token"}, 401)
-        return await answer(self.faults.hit("auth"), usual)
+    def _live(self, asked: list[Channel]) -> list[dict[str, Any]]:
+        found = [(channel, bodies.stream(channel, self.knobs.images_url)) for channel in asked]
+        return [live for channel, live in found if live and not self._is_hidden(channel)]
 
-    def _guarded(self, handler: Handler) -> Handler:
-        async def guarded(request: Request) -> Response:
-            self.calls += 1
-            if self._left(request, ("Bearer ",)) <= 0 or "client-id" not in request.headers:
-                error = {"error": "Unauthorized", "status": 401, "message": "Invalid OAuth token"}
-                return JSONResponse(error, 401)
-            usual = await handler(request) if self._take_point() else _too_many()
-            usual.headers["Ratelimit-Limit"] = str(POINTS_PER_MIN)
-            usual.headers["Ratelimit-Remaining"] = str(int(self._points))
-            usual.headers["Ratelimit-Reset"] = str(int(time.time()) + 1)
-            return await answer(self.faults.hit("helix"), usual)
+    def _is_hidden(self, channel: Channel) -> bool:
+        """A false empty for this channel alone."""
+        rules = [rule for rule in self.faults.rules.values() if rule.kind == "absent"]
+        hit = any(rule.channel == channel.login for rule in rules)
+        return hit and self.faults.hit("helix.streams", channel.login) is not None
 
-        return guarded
-
-    def _take_point(self) -> bool:
-        now = time.monotonic()
-        refill = (now - self._filled_at) * POINTS_PER_MIN / 60
-        self._points = min(POINTS_PER_MIN, self._points + refill)
-        self._filled_at = now
-        if self._points < 1:
-            return False
-        self._points -= 1
-        return True
-
-    def _left(self, request: Request, schemes: tuple[str, ...]) -> float:
-        header = request.headers.get("authorization", "")
-        for scheme in schemes:
-            if header.startswith(scheme):
-                return self.tokens.get(header.removeprefix(scheme), 0) - time.time()
-        return 0
+    def _follows(self, query: QueryParams, token: Token) -> list[tuple[Channel, float]]:
+        if "user_id" not in query:
+            raise Denied(400, 'Missing required parameter "user_id"')
+        if not token.user_id or query["user_id"] != token.user_id:
+            raise Denied(
+                401, "The ID in user_id must match the user ID found in the request's OAuth token"
+            )
+        if FOLLOWS_SCOPE not in token.scopes:
+            raise Denied(401, f"Missing scope: {FOLLOWS_SCOPE}")
+        followed = self.follows.get(token.user_id, {})
+        found = [(self.world.by_id(user_id), since) for user_id, since in followed.items()]
+        return [(channel, since) for channel, since in found if channel]
 
     def _asked(self, ids: list[str], logins: list[str]) -> list[Channel]:
-        wanted = {login.lower() for login in logins}
-        found = [c for c in self.world.channels.values() if c.user_id in ids or c.login in wanted]
-        for channel in found:
+        """Whoever is not there is left out; asked for twice is found once."""
+        found = [self.world.by_id(user_id) for user_id in ids]
+        found += [self.world.channel(login) for login in logins]
+        channels = list({c.user_id: c for c in found if c}.values())
+        for channel in channels:
             channel.advance()
-        return found
+        return channels
 
 
 def _data(found: list[dict[str, Any]]) -> Response:
     return JSONResponse({"data": found})
 
 
-def _form(body: str) -> dict[str, str]:
-    return dict(parse_qsl(body))
-
-
-def _too_many() -> Response:
-    return JSONResponse({"error": "Too Many Requests", "status": 429, "message": ""}, 429)
-
-
-def _user(channel: Channel) -> dict[str, Any]:
-    return {
-        "id": channel.user_id,
-        "login": channel.login,
-        "display_name": channel.name,
-        "type": "",
-        "broadcaster_type": "",
-        "description": "",
-        "profile_image_url": f"https://static-cdn.jtvnw.net/jtv_user_pictures/{channel.login}.png",
-        "offline_image_url": "",
-        "created_at": "2020-01-01T00:00:00Z",
-    }
-
-
-def _stream(channel: Channel) -> dict[str, Any] | None:
-    """What Get Streams says; it learns of a change `helix_lag_s` later."""
-    lag = channel.options.helix_lag_s
-    behind = time.time() < channel.changed_at + lag
-    ended = channel.ending.stream if channel.ending else None
-    stream = (None if channel.stream else ended) if behind else channel.stream
-    if stream is None:
-        return None
-    return {
-        "id": stream.id,
-        "user_id": channel.user_id,
-        "user_login": channel.login,
-        "user_name": channel.name,
-        "game_id": channel.category_id,
-        "game_name": channel.category,
-        "type": "live",
-        "title": channel.title,
-        "tags": [],
-        "viewer_count": 1,
-        "started_at": rfc3339(stream.started_at)[:19] + "Z",
-        "language": "en",
-        "thumbnail_url": f"https://static-cdn.jtvnw.net/live/{channel.login}-{{width}}x{{height}}.jpg",
-        "is_mature": False,
-    }
-
-
-def _channel(channel: Channel) -> dict[str, Any]:
-    return {
-        "broadcaster_id": channel.user_id,
-        "broadcaster_login": channel.login,
-        "broadcaster_name": channel.name,
-        "broadcaster_language": "en",
-        "game_id": channel.category_id,
-        "game_name": channel.category,
-        "title": channel.title,
-        "tags": [],
-        "content_classification_labels": [],
-    }
+async def picture(request: Request) -> Response:
+    """A small picture whose colour comes from its name."""
+    name = request.path_params["name"]
+    size = (50, 50) if name.endswith(".png") else (30, 40)
+    colour = tuple(zlib.crc32(name.encode()) >> shift & 0xFF for shift in (0, 8, 16))
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).save(file, "PNG" if name.endswith(".png") else "JPEG")
+    media_type = "image/png" if name.endswith(".png") else "image/jpeg"
+    return Response(file.getvalue(), media_type=media_type)

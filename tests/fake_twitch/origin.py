@@ -19,22 +19,30 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tests.fake_twitch import playlists
+from tests.fake_twitch.calls import CallLog
 from tests.fake_twitch.faults import Faults, answer
 from tests.fake_twitch.media import Pools
 from tests.fake_twitch.playlists import Line, find_variant
-from tests.fake_twitch.world import Channel, Options, Session, Slot, Stream, Variant, World
+from tests.fake_twitch.streams import Options, Slot, Stream, Variant
+from tests.fake_twitch.world import Channel, Session, World
 
 PLAYLIST_HOST = "fra05.playlist.ttvnw.net"
 SEGMENT_HOST = "edge-1.hls.ttvnw.net"
 M3U8 = "application/vnd.apple.mpegurl"
 _SIGNING_KEY = b"fake-usher"
+_TOKEN_REFUSED = {
+    "error": "Unauthorized",
+    "status": 401,
+    "message": 'The "Authorization" token is invalid.',
+}
 
 
 class Origin:
     """The handlers. `seen` counts requests by target, `fetched` by channel, variant and number."""
 
-    def __init__(self, world: World, pools: Pools, faults: Faults) -> None:
+    def __init__(self, world: World, pools: Pools, faults: Faults, calls: CallLog) -> None:
         self.world = world
+        self.calls = calls
         self.pools = pools
         self.faults = faults
         self.seen: Counter[str] = Counter()
@@ -56,12 +64,16 @@ class Origin:
 
     async def gql(self, request: Request) -> Response:
         self.seen["gql"] += 1
+        call = self.calls.begin("gql", request)
         asked: Any = await request.json()
         queries = asked if isinstance(asked, list) else [asked]
         login = str(_variables(queries[0]).get("login", "")).lower()
         answers = [self._gql_answer(query) for query in queries]
         usual = JSONResponse(answers if isinstance(asked, list) else answers[0])
-        return await answer(self.faults.hit("gql", login), usual)
+        if "authorization" in request.headers and not call.token_kind:
+            usual = JSONResponse(_TOKEN_REFUSED, 401)
+        fault = self.faults.hit("gql", login)
+        return call.end(fault, await answer(fault, usual))
 
     def _gql_answer(self, query: dict[str, Any]) -> dict[str, Any]:
         variables = _variables(query)
@@ -80,8 +92,9 @@ class Origin:
     async def usher(self, request: Request) -> Response:
         login = request.path_params["login"]
         self.seen["usher"] += 1
+        call = self.calls.begin("usher", request)
         fault = self.faults.hit("usher", login)
-        return await answer(fault, self._usher(login, request))
+        return call.end(fault, await answer(fault, self._usher(login, request)))
 
     def _usher(self, login: str, request: Request) -> Response:
         query = request.query_params

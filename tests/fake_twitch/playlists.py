@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tests.fake_twitch.media import FRAME_RATE, Pools
-from tests.fake_twitch.world import AdBreak, Channel, Options, Session, Slot, Variant
+from tests.fake_twitch.streams import AdBreak, Options, Slot, Variant
+from tests.fake_twitch.world import Channel, Session
 
 AD_CLASS = "twitch-stitched-ad"
 

@@ -9,126 +9,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import count
 from random import Random
 from typing import Any
 
 from tests.fake_twitch.mpegts import TICKS_PER_S
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One line of the master playlist and the pool behind it."""
-
-    name: str
-    profile: str
-    source: bool = False
-    group: str = ""
-    """`portrait` marks a portrait rendition (IVS-GROUPS)."""
-    bandwidth_bps: int = 0
-    """0 says what the pool really has."""
-    resolution: str = ""
-
-
-DEFAULT_VARIANTS = (
-    Variant("180p30", "180p", source=True),
-    Variant("120p30", "120p"),
-    Variant("audio_only", "audio"),
+from tests.fake_twitch.streams import (
+    DEFAULT_VARIANTS,
+    AdBreak,
+    Ending,
+    Options,
+    Slot,
+    Stream,
+    Variant,
 )
 
-
-@dataclass(frozen=True)
-class Options:
-    """How a channel's playlists behave. Every field can be given to the control routes."""
-
-    segment_s: int = 1
-    """A whole number of seconds, since pools are cut each second."""
-    target_s: int = 0
-    """TARGETDURATION; 0 is segment_s + 1. Twitch says 6 with segments of 2 s."""
-    window_s: float = 30
-    backlog: int = 3
-    """Segments that are already there at the start."""
-    speed: float = 1
-    """Seconds of media per second; 0 publishes only by the control route."""
-    length: int = 0
-    """The stream ends by itself after that many segments; 0 never."""
-    keep_s: float = 60
-    """How long a segment can be fetched after it left the window."""
-    prefetch: int = 2
-    sequence_shift: int = -1
-    """MEDIA-SEQUENCE of the stream's first segment; -1 draws another for each session."""
-    pdt: bool = True
-    pdt_jitter_s: float = 0
-    """Each session's dates are off by up to this much."""
-    preroll: int = 0
-    """Ad segments that each new session sees first, in the place of what is live meanwhile."""
-    token_ttl_s: float = 3600
-    """A session's playlists answer 403 after that."""
-    pts_start_s: float = 0
-    helix_lag_s: float = 0
-    """Get Streams notices a change that much later."""
-
-
-@dataclass(frozen=True)
-class AdBreak:
-    """Ads in the place of content."""
-
-    id: str
-    at: float
-    duration_s: float
-    mark: str = "both"
-    """How the playlist says so: `daterange`, `title` or `both`."""
-
-
-@dataclass(frozen=True)
-class Slot:
-    """One published segment of a channel, the same for every variant and session."""
-
-    number: int
-    stream_id: str
-    at: float
-    """Program date."""
-    duration_s: int
-    unit: int
-    ticks: int
-    """What is added to the pool's own times (90 kHz)."""
-    title: str
-    category: str
-    variants: tuple[Variant, ...]
-    ad: AdBreak | None = None
-    discontinuity: bool = False
-
-    @property
-    def end(self) -> float:
-        return self.at + self.duration_s
-
-
-@dataclass
-class Stream:
-    """One time of being live."""
-
-    id: str
-    options: Options
-    started_at: float
-    first: int
-    """Number of its first slot."""
-    anchor: float
-    """Monotonic time at which slot `anchor_number` began."""
-    anchor_number: int
-    next_at: float
-    extra_ticks: int = 0
-    ads_left: int = 0
-    ad: AdBreak | None = None
-    broken: bool = False
-    """The next slot carries a DISCONTINUITY."""
-    paused: bool = False
-
-
-@dataclass(frozen=True)
-class Ending:
-    stream: Stream
-    at: float
-    endlist: bool
-    linger_s: float
+# Counted, since many go live in one millisecond; from the clock, since databases outlive the fake.
+_STREAM_IDS = count(40_000_000_000 + int(time.time() * 1000) % 10**10)
 
 
 @dataclass
@@ -170,6 +67,9 @@ class Channel:
     title: str = "A fake stream"
     category: str = "Software and Game Development"
     category_id: str = "1469308723"
+    description: str = ""
+    language: str = "en"
+    tags: tuple[str, ...] = ()
     variants: tuple[Variant, ...] = DEFAULT_VARIANTS
     options: Options = field(default_factory=Options)
     stream: Stream | None = None
@@ -177,6 +77,8 @@ class Channel:
     slots: list[Slot] = field(default_factory=list)
     changed_at: float = 0
     """When it last went online or offline."""
+    history: list[Stream] = field(default_factory=list)
+    """Every stream, oldest first; one that came back under its id stands there once."""
     on_event: Callable[[Channel, str], None] = lambda _channel, _kind: None
 
     def advance(self) -> None:
@@ -200,7 +102,7 @@ class Channel:
         lead = options.backlog * options.segment_s
         rejoined = bool(self.slots) and self.slots[-1].stream_id == stream_id
         self.stream = Stream(
-            id=stream_id or str(40_000_000_000 + int(now * 1000) % 10**10),
+            id=stream_id or str(next(_STREAM_IDS)),
             options=options,
             started_at=now - lead,
             first=self._next,
@@ -209,8 +111,11 @@ class Channel:
             next_at=round(now - lead, 3),
             extra_ticks=round(options.pts_start_s * TICKS_PER_S),
             broken=rejoined,
+            title=self.title,
         )
         self.ending, self.changed_at = None, now
+        live = self.stream
+        self.history = [stream for stream in self.history if stream.id != live.id] + [live]
         self.publish(options.backlog)
         self.on_event(self, "stream.online")
         return self.stream
@@ -313,6 +218,7 @@ class Channel:
     def _end(self, endlist: bool, linger_s: float) -> None:
         assert self.stream
         now = time.time()
+        self.stream.ended_at = now
         self.ending = Ending(self.stream, now, endlist, linger_s)
         self.stream, self.changed_at = None, now
         self.on_event(self, "stream.offline")
@@ -325,10 +231,14 @@ class World:
     seed: int = 1
     channels: dict[str, Channel] = field(default_factory=dict)
     sessions: dict[str, Session] = field(default_factory=dict)
+    categories: dict[str, str] = field(default_factory=dict)
+    """Every category that a channel ever had, name by id."""
     on_event: Callable[[Channel, str], None] = lambda _channel, _kind: None
 
     def __post_init__(self) -> None:
         self._random = Random(self.seed)
+        self._user_ids = count(100_000_000)
+        self._by_id: dict[str, Channel] = {}
 
     def channel(self, login: str) -> Channel | None:
         """The channel, brought up to date."""
@@ -337,11 +247,28 @@ class World:
             channel.advance()
         return channel
 
+    def by_id(self, user_id: str) -> Channel | None:
+        """The channel as it stands."""
+        return self._by_id.get(user_id)
+
     def add(self, login: str) -> Channel:
+        """The channel; a new one if nobody has the login."""
         login = login.lower()
-        user_id = str(100_000_000 + len(self.channels))
-        channel = Channel(login, user_id, login.capitalize(), on_event=self._forward)
-        return self.channels.setdefault(login, channel)
+        if login not in self.channels:
+            channel = Channel(login, str(next(self._user_ids)), login.capitalize())
+            channel.on_event = self._forward
+            self.channels[login] = self._by_id[channel.user_id] = channel
+            self.categories[channel.category_id] = channel.category
+        return self.channels[login]
+
+    def rename(self, channel: Channel, login: str) -> None:
+        del self.channels[channel.login]
+        channel.login, channel.name = login.lower(), login.capitalize()
+        self.channels[channel.login] = channel
+
+    def remove(self, channel: Channel) -> None:
+        """The account is gone, whatever it was doing."""
+        del self.channels[channel.login], self._by_id[channel.user_id]
 
     def join(self, channel: Channel, options: Options, session_id: str = "") -> Session:
         """A new playback session with its own numbers."""
@@ -368,4 +295,5 @@ class World:
         return session
 
     def _forward(self, channel: Channel, kind: str) -> None:
+        self.categories[channel.category_id] = channel.category
         self.on_event(channel, kind)
