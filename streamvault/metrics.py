@@ -9,19 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Gauge, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 
 from streamvault.contracts import STEPS
+from streamvault.metrics_twitch import TwitchFigures
 
 PREFIX = "streamvault_"
 # The library would add a gauge with the time of creation to each counter and histogram.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no type here
 
-TWITCH_LATENCY_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-TWITCH_ENDPOINTS = ("helix", "id", "eventsub", "gql", "usher")
-TWITCH_OUTCOMES = ("ok", "rate_limited", "error")
 QUEUES = ("processing", "notifications")
 
 
@@ -48,16 +46,7 @@ class Metrics:
         self.temporal_up = Gauge(
             f"{PREFIX}temporal_up", "Whether Temporal answers", registry=self.registry
         )
-        self.twitch_latency = Histogram(
-            f"{PREFIX}twitch_api_latency_seconds",
-            "Duration of calls to Twitch",
-            ["endpoint", "outcome"],
-            buckets=TWITCH_LATENCY_BUCKETS,
-            registry=self.registry,
-        )
-        for endpoint in TWITCH_ENDPOINTS:
-            for outcome in TWITCH_OUTCOMES:
-                self.twitch_latency.labels(endpoint, outcome)
+        self.twitch = TwitchFigures(self.registry, PREFIX)
 
     def exposition(self) -> bytes:
         """The text format 0.0.4 of Prometheus."""
