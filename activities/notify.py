@@ -8,6 +8,7 @@ from temporalio import activity
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError
 
 from activities.progress import step_of
 from streamvault.contracts import (
@@ -19,9 +20,10 @@ from streamvault.contracts import (
     StepInput,
     notification_workflow_id,
 )
-from streamvault.db import notifications, recordings
+from streamvault.db import dead_letters, notifications, recordings
 from streamvault.db.models import Recording
 from streamvault.db.session import Database
+from streamvault.errors import DependencyUnavailable
 from streamvault.notify.targets import DeliveryFailed, Message, Targets
 
 # Workflows import activities, so its class cannot be imported here.
@@ -43,7 +45,7 @@ class Notify:
                     session, order.recording_id, FINISHED, self.targets.names
                 )
             for notification_id in ids:
-                await _start_delivery(activity.client(), str(notification_id))
+                await start_delivery(activity.client(), str(notification_id))
         return StepDone(f"{len(ids)} targets" if ids else "no targets")
 
     @activity.defn
@@ -63,7 +65,18 @@ class Notify:
 
     async def _mark(self, order: NotifyInput, state: str, error: str = "") -> None:
         async with self.db.begin() as session:
-            await notifications.mark_notification(session, order.notification_id, state, error)
+            row = await notifications.mark_notification(
+                session, order.notification_id, state, error
+            )
+            if state == notifications.FAILED:
+                await dead_letters.add_letter(
+                    session,
+                    dead_letters.NOTIFICATION,
+                    str(row.id),
+                    title=f"{row.event} to {row.target}",
+                    error=error,
+                    attempts=activity.info().attempt,
+                )
 
 
 def _is_last_attempt() -> bool:
@@ -72,7 +85,8 @@ def _is_last_attempt() -> bool:
     return 0 < tries <= info.attempt
 
 
-async def _start_delivery(client: Client, notification_id: str) -> None:
+async def start_delivery(client: Client, notification_id: str) -> None:
+    """Deliver what is queued, or try again what failed for good. Raises DependencyUnavailable."""
     try:
         await client.start_workflow(
             DELIVER_NOTIFICATION,
@@ -85,6 +99,10 @@ async def _start_delivery(client: Client, notification_id: str) -> None:
     except WorkflowAlreadyStartedError:
         # Delivered by an earlier attempt of this activity.
         return
+    except RPCError as error:
+        raise DependencyUnavailable(
+            f"Temporal cannot be reached: {error.status.name.lower()}"
+        ) from None
 
 
 def _message(recording: Recording) -> Message:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-NAMES = ("start", "process", "recorder")
+NAMES = ("start", "process", "recorder", "webhooks", "detect")
 
 
 def main(arguments: list[str]) -> int:

@@ -12,7 +12,6 @@ from activities import starts
 from api.deps import Cursor, Deps, Limit, Shared
 from api.schemas import (
     Accepted,
-    DeadLetter,
     Decision,
     Listing,
     LiveStatus,
@@ -23,7 +22,7 @@ from api.schemas import (
 )
 from api.temporal import UNFINISHED
 from streamvault.contracts import PROCESSING_STEPS, Status, Step, StepState, processing_workflow_id
-from streamvault.db import recordings, steps
+from streamvault.db import recordings
 from streamvault.db.models import Recording
 from streamvault.errors import Conflict
 from streamvault.settings import stable_host_id
@@ -32,7 +31,6 @@ router = APIRouter(prefix="/api", tags=["pipelines"])
 
 PROCESSING_PREFIX = processing_workflow_id("")
 _FINISHED = frozenset({str(StepState.DONE), str(StepState.SKIPPED)})
-_STUCK = frozenset({str(StepState.PARKED), str(StepState.FAILED)})
 
 
 @router.get("/pipelines")
@@ -73,32 +71,23 @@ async def show(workflow_id: str, deps: Deps) -> PipelineDetail:
 @router.post("/pipelines/{workflow_id}/retry", status_code=202)
 async def retry(workflow_id: str, deps: Deps, body: Decision | None = None) -> Accepted:
     """Try a parked step again, or start a failed processing again with what is unfinished."""
-    return await _decide(deps, workflow_id, "retry", body)
+    return await decide(deps, workflow_id, "retry", body)
 
 
 @router.post("/pipelines/{workflow_id}/skip", status_code=202)
 async def skip(workflow_id: str, deps: Deps, body: Decision | None = None) -> Accepted:
     """Go on without a parked step."""
-    return await _decide(deps, workflow_id, "skip", body)
+    return await decide(deps, workflow_id, "skip", body)
 
 
 @router.post("/pipelines/{workflow_id}/give-up", status_code=202)
 async def give_up(workflow_id: str, deps: Deps, body: Decision | None = None) -> Accepted:
     """Let a parked pipeline fail; its parts stay."""
-    return await _decide(deps, workflow_id, "give_up", body)
+    return await decide(deps, workflow_id, "give_up", body)
 
 
-@router.get("/dead-letters")
-async def dead_letters(deps: Deps, limit: Limit = 50, cursor: Cursor = None) -> Listing[DeadLetter]:
-    """Pipelines that failed or wait for a person."""
-    async with deps.db.begin() as session:
-        page = await steps.list_needing_attention(session, limit=limit, cursor=cursor)
-    return Listing(
-        items=[_dead_letter(row, deps) for row in page.items], next_cursor=page.next_cursor
-    )
-
-
-async def _decide(deps: Shared, workflow_id: str, action: str, body: Decision | None) -> Accepted:
+async def decide(deps: Shared, workflow_id: str, action: str, body: Decision | None) -> Accepted:
+    """`retry`, `skip` or `give_up` for what is stuck. Raises NotFound, Conflict."""
     row = await _recording(deps, workflow_id)
     step = str(body.step) if body else ""
     target = _decider(row, step)
@@ -145,7 +134,7 @@ def _pipeline(row: Recording, deps: Shared) -> dict[str, object]:
         "workflow_id": row.workflow_id,
         "processing_workflow_id": processing_workflow_id(str(row.id)),
         "recording_id": row.id,
-        "streamer": _streamer(row),
+        "streamer": streamer_ref(row),
         "title": row.title,
         "status": row.status,
         "step": row.step,
@@ -158,25 +147,7 @@ def _pipeline(row: Recording, deps: Shared) -> dict[str, object]:
     }
 
 
-def _dead_letter(row: Recording, deps: Shared) -> DeadLetter:
-    stuck = next((step for step in steps_of(row) if step.state in _STUCK), None)
-    in_child = stuck is not None and stuck.name in PROCESSING_STEPS
-    workflow_id = processing_workflow_id(str(row.id)) if in_child else row.workflow_id
-    return DeadLetter(
-        id=workflow_id,
-        kind="pipeline",
-        recording_id=row.id,
-        streamer=_streamer(row),
-        title=row.title,
-        status=row.status,
-        step=stuck.name if stuck else row.step,
-        error=(stuck.error if stuck else None) or row.reason or None,
-        since=(stuck.ended_at or stuck.started_at) if stuck else row.ended_at,
-        temporal_url=deps.temporal.link(workflow_id),
-    )
-
-
-def _streamer(row: Recording) -> StreamerRef:
+def streamer_ref(row: Recording) -> StreamerRef:
     return StreamerRef(id=row.streamer_id, login=row.streamer_login, name=row.streamer_name)
 
 

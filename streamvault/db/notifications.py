@@ -52,7 +52,7 @@ async def get_notification(session: AsyncSession, notification_id: str | UUID) -
 
 async def mark_notification(
     session: AsyncSession, notification_id: str | UUID, state: str, error: str = ""
-) -> None:
+) -> Notification:
     """Count one attempt that ended in `state`: `sent`, `failed` for good, or `queued` again.
 
     `error` is one line without the target's URL. Raises NotFound."""
@@ -60,4 +60,12 @@ async def mark_notification(
     row.state, row.error = state, error
     row.attempts += 1
     row.ended_at = None if state == QUEUED else datetime.now(UTC)
+    await session.flush()
+    return row
+
+
+async def queue_again(session: AsyncSession, notification_id: str | UUID) -> None:
+    """One that failed is to be delivered after all. Raises NotFound."""
+    row = await get_notification(session, notification_id)
+    row.state, row.error, row.ended_at = QUEUED, "", None
     await session.flush()

@@ -15,8 +15,8 @@ from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
 from activities.catalog import Catalog
 from activities.notify import FINISHED, Notify
 from streamvault.contracts import NotifyInput, Status, notification_workflow_id
-from streamvault.db import captured, notifications, recordings
-from streamvault.db.models import Notification
+from streamvault.db import captured, dead_letters, notifications, recordings
+from streamvault.db.models import DeadLetter, Notification
 from streamvault.db.recordings import NewRecording
 from streamvault.db.session import Database
 from streamvault.notify.targets import DeliveryFailed, Targets, target_name
@@ -90,6 +90,11 @@ async def all_rows(db: Database) -> list[Notification]:
         return list(await session.scalars(select(Notification).order_by(Notification.id)))
 
 
+async def letters(db: Database) -> list[DeadLetter]:
+    async with db.begin() as session:
+        return list((await dead_letters.list_letters(session, cursor=None)).items)
+
+
 async def queued(db: Database, recording_id: str, target: str) -> str:
     async with db.begin() as session:
         [row_id] = await notifications.queue_notifications(
@@ -145,7 +150,12 @@ async def test_a_target_that_fails_is_queued_until_its_last_attempt(
             await deliver(notify, row_id, attempt)
         [row] = await all_rows(db)
         assert (row.state, row.error) == (state, f"{name} did not take the message")
+        assert len(await letters(db)) == (state == "failed")
     assert row.attempts == 3 and row.ended_at is not None
+    [letter] = await letters(db)
+    assert (letter.kind, dead_letters.key_of(letter)) == ("notification", row_id)
+    assert letter.title == f"{FINISHED} to {name}"
+    assert (letter.error, letter.attempts) == (row.error, 5)
 
 
 async def test_a_target_that_recovers_gets_the_message(
