@@ -27,7 +27,7 @@ _NUMERIC = re.compile(r"(0x[0-9a-f]*|\d+)(\.(0x[0-9a-f]*|\d+)){0,3}")
 _LOCAL_NAMES = re.compile(r"(^|\.)(localhost|local|internal|localdomain|home\.arpa)$")
 _NAT64 = ip_network("64:ff9b::/96")
 TWITCH_HOSTS = frozenset({"twitch.tv", "www.twitch.tv", "m.twitch.tv"})
-_LOGIN = re.compile(r"[A-Za-z0-9_]{1,25}")
+LOGIN = re.compile(r"[A-Za-z0-9_]{1,25}")
 
 
 async def check_source_address(url: str, settings: Settings) -> str:
@@ -49,9 +49,12 @@ async def check_source_address(url: str, settings: Settings) -> str:
 
 def twitch_login(url: str) -> str | None:
     """The login of a channel's own page, or None for any other address."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
     login = parts.path.strip("/")
-    if parts.hostname in TWITCH_HOSTS and _LOGIN.fullmatch(login):
+    if parts.netloc.lower() in TWITCH_HOSTS and LOGIN.fullmatch(login):
         return login.lower()
     return None
 

@@ -15,7 +15,6 @@ Item = TypeVar("Item")
 
 Quality = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.,+-]{0,63}$")]
 Address = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
-Login = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,25}$")]
 ProcessingStep = Literal["remux", "thumbnails", "chapters", "sidecars", "notify"]
 
 
@@ -121,6 +120,8 @@ class RecordingItem(BaseModel):
     streamer: StreamerRef
     stream_id: str | None
     """The platform's id of the stream; null where it has none."""
+    continues: UUID | None
+    """The recording that this one goes on from."""
     title: str
     category: str
     status: str
@@ -183,6 +184,7 @@ def _recording(row: models.Recording) -> dict[str, Any]:
             id=row.streamer_id, login=row.streamer_login, name=row.streamer_name
         ),
         "stream_id": row.stream.platform_stream_id if row.stream else None,
+        "continues": row.continues_id,
         "title": row.title,
         "category": row.category,
         "status": row.status,
@@ -238,44 +240,6 @@ def _from(shape: type[Shape], row: models.Base) -> Shape:
     return shape(**{name: getattr(row, name) for name in shape.model_fields})
 
 
-# ---- streamers
-
-
-class NewStreamer(Body):
-    """One of the two: a Twitch login, or the address of any other source."""
-
-    login: Login | None = None
-    url: Address | None = None
-    quality: Quality = "best"
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> NewStreamer:
-        if (self.login is None) == (self.url is None):
-            raise ValueError("give either login or url")
-        return self
-
-
-class StreamerChange(Body):
-    name: Annotated[str, StringConstraints(min_length=1, max_length=100)] | None = None
-    enabled: bool | None = None
-    quality: Quality | None = None
-
-
-class StreamerItem(BaseModel):
-    id: UUID
-    platform: str
-    login: str
-    name: str
-    url: str
-    enabled: bool
-    quality: str
-    created_at: datetime
-
-    @classmethod
-    def of(cls, row: models.Streamer) -> StreamerItem:
-        return _from(cls, row)
-
-
 # ---- pipelines
 
 
@@ -323,18 +287,3 @@ class Accepted(BaseModel):
     workflow_id: str
     recording_id: UUID
     action: str
-
-
-class DeadLetter(BaseModel):
-    """Something that needs a person."""
-
-    id: str
-    kind: Literal["pipeline"]
-    recording_id: UUID
-    streamer: StreamerRef
-    title: str
-    status: str
-    step: str
-    error: str | None
-    since: datetime | None
-    temporal_url: str | None
