@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Query, Request
 
+from activities.checkup import Checkup
 from api.playlists import Playlists
 from api.readiness import Readiness
 from api.temporal import Temporal
+from api.twitch import TwitchDoor
 from streamvault.db.session import Database
 from streamvault.metrics import Metrics
 from streamvault.settings import Settings
+
+if TYPE_CHECKING:
+    from activities.twitch_access import TwitchAccess
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,12 @@ class Shared:
     readiness: Readiness
     playlists: Playlists
     metrics: Metrics
+    twitch_door: TwitchDoor
+    checkup: Checkup
+
+    async def twitch(self) -> TwitchAccess:
+        """Raises TwitchNotConfigured without a client id."""
+        return await self.twitch_door.access()
 
 
 def _shared(request: Request) -> Shared:

@@ -24,6 +24,7 @@ INBOX_ID = "inbox"
 EVENTSUB_ID = "eventsub"
 SUBSCRIPTIONS_ID = "subscriptions"
 TOKENS_ID = "tokens"
+PICTURES_ID = "pictures"
 
 
 def host_queue(host_id: str) -> str:
@@ -50,6 +51,10 @@ def processing_workflow_id(recording_id: str) -> str:
 
 def notification_workflow_id(notification_id: str) -> str:
     return f"notify-{notification_id}"
+
+
+def sign_in_workflow_id(sign_in_id: str) -> str:
+    return f"sign-in-{sign_in_id[:16]}"
 
 
 class Step(StrEnum):
@@ -141,6 +146,8 @@ class Detected:
     """The recording's working folder, relative to the library's root."""
     end_grace_s: float = 90.0
     host_count: int = 1
+    stream_id: str = ""
+    """The source's own id of this stream, where it has such a thing."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +165,7 @@ class RecordInput:
     directory: str
     end_grace_s: float
     session: int = 1
+    stream_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -171,7 +179,8 @@ class Recorded:
 
 @dataclass(frozen=True)
 class NudgeInput:
-    """A word to a capture: `restart` (new session, new part) or `offline` (a source says so)."""
+    """A word to a capture: `restart` (new session, new part), `offline` (a source says so) or
+    `another` (the source is on another stream by now)."""
 
     recording_id: str
     word: str
@@ -310,3 +319,27 @@ class Watched:
     """What a long activity did until it returned to be started anew with today's code."""
 
     rounds: int = 0
+
+
+# ---- The Twitch account
+
+
+@dataclass(frozen=True)
+class SignInInput:
+    sign_in_id: str
+    """The row's id. It opens nothing: the device code is in the row, sealed."""
+    interval_s: float = 5.0
+    """Twitch is not asked more often."""
+
+
+@dataclass(frozen=True)
+class SignInState:
+    state: str
+    """`waiting`, or how it ended: `connected`, `denied`, `expired`, `failed`."""
+    interval_s: float = 5.0
+
+
+@dataclass(frozen=True)
+class TokensChecked:
+    problems: list[str] = field(default_factory=list)
+    """One line each, for people."""

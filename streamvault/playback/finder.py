@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, TypeVar, cast
 
 from streamlink.stream.hls.hls import HLSStream
 from streamlink.stream.stream import Stream
 
-from streamvault.errors import SourceError, SourceUnavailable, StreamOffline, UnknownSource
+from streamvault.errors import (
+    AccessRefused,
+    SourceError,
+    SourceUnavailable,
+    StreamOffline,
+    UnknownSource,
+)
 from streamvault.playback.addresses import name_of, site_of
 from streamvault.playback.failures import GONE, of_status
 from streamvault.playback.variants import Variant, choose
 from streamvault.playback.visits import Visit, Visits
 from streamvault.source import Playback, Sighting, Transport
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # What requests adds to each request by itself; our fetcher has its own.
 _OWN_HEADERS = frozenset({"accept", "accept-encoding", "connection"})
@@ -22,26 +35,55 @@ _OWN_HEADERS = frozenset({"accept", "accept-encoding", "connection"})
 class Finder:
     """The work behind `Sources`, whose docstrings say what each method is for."""
 
-    def __init__(self, proxy_url: str | None, ca_bundle: Path | None) -> None:
+    def __init__(
+        self,
+        proxy_url: str | None,
+        ca_bundle: Path | None,
+        twitch_token: Callable[[], str | None],
+    ) -> None:
         self._proxy_url = proxy_url
-        self._visits = Visits(proxy_url, ca_bundle)
+        self._visits = Visits(proxy_url, ca_bundle, twitch_token)
 
-    def look(self, url: str) -> Sighting:
-        with self._visits.visit(url) as visit:
-            return _look_at_twitch(visit) if visit.platform == "twitch" else _look_at(visit)
+    def look(self, url: str, *, live_only: bool = False) -> Sighting:
+        return self._ask(url, partial(_look, live_only=live_only))
 
     def resolve(self, url: str, quality: str) -> Playback:
-        with self._visits.visit(url) as visit:
+        def find(visit: Visit) -> Playback:
             variant = choose(_streams(visit), quality)
             if not isinstance(variant.stream, HLSStream):
                 return Playback(url, Transport.READER, variant.name, proxy=self._proxy_url)
             return _playback(variant, variant.stream, self._proxy_url)
 
+        return self._ask(url, find)
+
     def open_reader(self, url: str, quality: str) -> BinaryIO:
-        with self._visits.visit(url, keep=True) as visit:
+        def read(visit: Visit) -> BinaryIO:
             variant = choose(_streams(visit), quality)
             # Its class has read and close, and nothing that a type checker would take for them.
             return cast("BinaryIO", variant.stream.open())
+
+        return self._ask(url, read, keep=True)
+
+    def _ask(self, url: str, question: Callable[[Visit], T], *, keep: bool = False) -> T:
+        """Once more as nobody when Twitch does not take the account's token: without what the
+        account is entitled to a stream is still recorded."""
+        signed_in = False
+        try:
+            with self._visits.visit(url, keep=keep) as visit:
+                signed_in = visit.signed_in
+                return question(visit)
+        except AccessRefused as error:
+            if not signed_in:
+                raise
+            log.warning("going on without the browser token", extra={"why": error.one_line})
+        with self._visits.visit(url, keep=keep, anonymous=True) as visit:
+            return question(visit)
+
+
+def _look(visit: Visit, *, live_only: bool) -> Sighting:
+    if visit.platform == "twitch":
+        return _look_at_twitch(visit)
+    return _look_at(visit, live_only=live_only)
 
 
 def _look_at_twitch(visit: Visit) -> Sighting:
@@ -62,8 +104,10 @@ def _look_at_twitch(visit: Visit) -> Sighting:
     )
 
 
-def _look_at(visit: Visit) -> Sighting:
-    _streams(visit)
+def _look_at(visit: Visit, *, live_only: bool) -> Sighting:
+    streams = _streams(visit)
+    if live_only and _has_ended(visit, choose(streams, "best").stream):
+        raise StreamOffline(f"offline: what is at {site_of(visit.url)} has ended")
     return Sighting(
         platform=visit.platform,
         login=site_of(visit.url),
@@ -72,6 +116,13 @@ def _look_at(visit: Visit) -> Sighting:
         title=visit.plugin.get_title() or "",
         category=visit.plugin.get_category() or "",
     )
+
+
+def _has_ended(visit: Visit, stream: Stream) -> bool:
+    """Whether it is a playlist of something that is complete (RFC 8216 §4.3.3.4)."""
+    if not isinstance(stream, HLSStream):
+        return False
+    return "#EXT-X-ENDLIST" in visit.session.http.get(**stream.args).text
 
 
 def _streams(visit: Visit) -> dict[str, Stream]:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
+from streamvault.errors import SourceError
 from streamvault.playback.addresses import check_url
 from streamvault.source import Playback, Sighting
 
@@ -28,21 +29,40 @@ T = TypeVar("T")
 class Sources:
     """`ca_bundle` is added to the system's authorities. Every address goes through check_url first.
 
+    `twitch_token` answers the web session's token of Twitch, or None; it is called in the threads
+    that do the work, so it must be quick and safe there.
+
     All methods raise InvalidInput, UnknownSource, StreamOffline, AccessRefused, SourceUnavailable.
     """
 
-    def __init__(self, proxy_url: str | None = None, ca_bundle: Path | None = None) -> None:
+    def __init__(
+        self,
+        proxy_url: str | None = None,
+        ca_bundle: Path | None = None,
+        twitch_token: Callable[[], str | None] = lambda: None,
+    ) -> None:
         self._proxy_url = proxy_url
         self._ca_bundle = ca_bundle
+        self._twitch_token = twitch_token
         self._finder: Finder | None = None
         self._loading = threading.Lock()
         self._threads = ThreadPoolExecutor(PARALLEL, thread_name_prefix="source")
 
-    async def look(self, url: str) -> Sighting:
-        """What is live there. StreamOffline also for a Twitch channel that does not exist, since
-        the player's answers do not tell the two apart."""
+    async def look(self, url: str, *, live_only: bool = False) -> Sighting:
+        """What is live there; `live_only` takes a playlist that is complete for offline, since
+        nobody wants it recorded again and again.
+
+        StreamOffline also for a Twitch channel that does not exist, since the player's answers do
+        not tell the two apart."""
         check_url(url)
-        return await self._in_thread(lambda: self._loaded().look(url))
+        return await self._in_thread(lambda: self._loaded().look(url, live_only=live_only))
+
+    async def stream_of(self, url: str) -> str:
+        """The id of the stream that is live there; "" when nobody can say."""
+        try:
+            return (await self.look(url)).stream_id or ""
+        except SourceError:
+            return ""
 
     async def resolve(self, url: str, quality: str = "best") -> Playback:
         """A new playback session in the asked quality, with its own token."""
@@ -67,5 +87,5 @@ class Sources:
             if self._finder is None:
                 from streamvault.playback.finder import Finder  # noqa: PLC0415  # see above
 
-                self._finder = Finder(self._proxy_url, self._ca_bundle)
+                self._finder = Finder(self._proxy_url, self._ca_bundle, self._twitch_token)
             return self._finder

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,8 @@ class Visit:
     plugin: Plugin
     platform: str
     url: str
+    signed_in: bool = False
+    """Whether the account's token goes along."""
     answers: list[tuple[str, int]] = field(default_factory=list)
 
     @property
@@ -62,9 +64,17 @@ class Visit:
 
 
 class Visits:
-    """Makes sessions that share the loaded plugins, the proxy and the trusted authorities."""
+    """Makes sessions that share the loaded plugins, the proxy and the trusted authorities.
 
-    def __init__(self, proxy_url: str | None, ca_bundle: Path | None) -> None:
+    `twitch_token` is a web session's token of Twitch; the plugin sends it to Twitch's GQL alone."""
+
+    def __init__(
+        self,
+        proxy_url: str | None,
+        ca_bundle: Path | None,
+        twitch_token: Callable[[], str | None],
+    ) -> None:
+        self._twitch_token = twitch_token
         self._options: dict[str, Any] = dict(OPTIONS)
         if proxy_url:
             self._options["http-proxy"] = proxy_url
@@ -77,9 +87,9 @@ class Visits:
         self._loading = threading.Lock()
 
     @contextlib.contextmanager
-    def visit(self, url: str, *, keep: bool = False) -> Iterator[Visit]:
+    def visit(self, url: str, *, keep: bool = False, anonymous: bool = False) -> Iterator[Visit]:
         """A visit that ends with its block, or with its stream if `keep`. Raises SourceError."""
-        visit = self._begin(url)
+        visit = self._begin(url, anonymous)
         try:
             yield visit
         except (StreamlinkError, OSError) as error:
@@ -89,7 +99,7 @@ class Visits:
             if not keep:
                 visit.session.http.close()
 
-    def _begin(self, url: str) -> Visit:
+    def _begin(self, url: str, anonymous: bool) -> Visit:
         session = Streamlink(self._options, plugins_builtin=False)
         session.plugins = self._plugins
         if self._trust:
@@ -102,7 +112,10 @@ class Visits:
                 f"no recorder knows {host_of(url)}",
                 hint="a playlist's address ends in .m3u8 or begins with hls://",
             )
-        visit = Visit(session, match[1](session, url), match[0], url)
+        platform, plugin = match
+        token = self._twitch_token() if platform == "twitch" and not anonymous else None
+        options = {"api-header": [("Authorization", f"OAuth {token}")]} if token else {}
+        visit = Visit(session, plugin(session, url, options), platform, url, bool(token))
         session.http.hooks["response"].append(visit.note)
         return visit
 

@@ -1,0 +1,129 @@
+"""What the doctor says of what was found."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from activities import checks
+from activities.checks import Check, CheckState
+from streamvault.db.health import Waiting
+from streamvault.db.models import Fact
+
+NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
+GB = 1_000_000_000
+
+
+def fact(age_s: float = 0, **value: Any) -> Fact:
+    return Fact(name="some", value=value, updated_at=NOW - timedelta(seconds=age_s))
+
+
+def waiting(
+    inbox: int = 0, oldest_s: float | None = None, dead_letters: int = 0, parked: int = 0
+) -> Waiting:
+    oldest_at = None if oldest_s is None else NOW - timedelta(seconds=oldest_s)
+    return Waiting(inbox, oldest_at, dead_letters, parked)
+
+
+def test_a_queue_that_nobody_polls_is_named() -> None:
+    assert checks.of_workers({"control": 1, "record": 2}).state == "ok"
+    check = checks.of_workers({"control": 1, "record": 0, "detect": 0})
+    assert (check.state, check.note) == ("error", "nobody polls record, detect")
+
+
+@pytest.mark.parametrize(
+    ("free", "state"),
+    [(20 * GB, "ok"), (20 * GB - 1, "warning"), (GB, "warning"), (GB - 1, "error")],
+)
+def test_little_room_warns_and_none_is_an_error(free: int, state: str) -> None:
+    assert checks.of_storage(free, 500 * GB).state == state
+
+
+def test_a_circuit_that_is_not_closed_is_named_with_its_pause() -> None:
+    closed = {"state": "closed", "retry_after_s": 0}
+    assert checks.of_circuits({"helix": closed, "id": closed}).state == "ok"
+    broken = {"state": "open", "retry_after_s": 42.4}
+    check = checks.of_circuits({"helix": broken, "id": closed})
+    assert (check.state, check.note) == ("warning", "helix failed and is asked again in 42 s")
+    half = checks.of_circuits({"id": {"state": "half-open", "retry_after_s": 0}})
+    assert half.state == "warning"
+
+
+def test_a_downgrade_of_the_transport_says_why() -> None:
+    told = fact(transport="poll", wanted="conduit", reason="Twitch refuses conduits (403)")
+    check = checks.of_eventsub(told)
+    assert check.state == "warning"
+    assert check.note == "poll in place of conduit: Twitch refuses conduits (403)"
+    assert checks.of_eventsub(fact(transport="webhook", wanted="webhook")).state == "ok"
+    assert checks.of_eventsub(None).state == "warning"
+    lost = checks.of_eventsub(fact(transport="conduit", wanted="conduit", connected=False))
+    assert (lost.state, lost.note) == ("warning", "conduit: not connected")
+
+
+@pytest.mark.parametrize(
+    ("desired", "by_status", "state"),
+    [
+        (6, {"enabled": 6}, "ok"),
+        (6, {"enabled": 7}, "ok"),
+        (6, {"enabled": 5, "authorization_revoked": 1}, "warning"),
+        (6, {}, "warning"),
+        (0, {}, "off"),
+    ],
+)
+def test_missing_subscriptions_are_counted(
+    desired: int, by_status: dict[str, int], state: str
+) -> None:
+    check = checks.of_subscriptions(fact(desired=desired, by_status=by_status))
+    assert check.state == state
+    assert ("authorization_revoked" in check.note) == ("authorization_revoked" in by_status)
+
+
+@pytest.mark.parametrize(("age_s", "state"), [(0, "ok"), (120, "ok"), (121, "error")])
+def test_a_poll_is_late_after_three_rounds_and_half_a_minute(age_s: float, state: str) -> None:
+    assert checks.of_poll(fact(age_s), 30, NOW).state == state
+
+
+def test_a_poll_without_helix_or_without_a_round_is_told() -> None:
+    assert checks.of_poll(None, 30, NOW).state == "error"
+    check = checks.of_poll(fact(1, helix=False, why="Twitch cannot be reached"), 30, NOW)
+    assert check.state == "warning"
+    assert check.note == "the last round was 1 s ago, without Helix: Twitch cannot be reached"
+
+
+@pytest.mark.parametrize(
+    ("oldest_s", "state"), [(None, "ok"), (5, "ok"), (121, "warning"), (901, "error")]
+)
+def test_old_messages_in_the_inbox_are_told(oldest_s: float | None, state: str) -> None:
+    assert checks.of_inbox(waiting(3, oldest_s), NOW).state == state
+
+
+def test_what_needs_a_person_is_counted() -> None:
+    assert checks.of_dead_letters(waiting()).state == "ok"
+    check = checks.of_dead_letters(waiting(dead_letters=2, parked=1))
+    assert (check.state, check.note) == ("warning", "3 need a person")
+
+
+@pytest.mark.parametrize(
+    ("skew_s", "state"),
+    [(0, "ok"), (5, "ok"), (-5, "ok"), (5.1, "warning"), (-25, "warning"), (26, "error")],
+)
+def test_a_clock_that_is_wrong_is_told(skew_s: float, state: str) -> None:
+    assert checks.of_clock(fact(skew_s=skew_s)).state == state
+
+
+@pytest.mark.parametrize(
+    ("states", "status"),
+    [
+        (["ok", "off"], "ok"),
+        (["ok", "warning"], "degraded"),
+        (["ok", "error"], "degraded"),
+        (["error", "ok"], "down"),
+        (["warning", "ok"], "degraded"),
+    ],
+)
+def test_only_what_is_vital_takes_the_whole_down(states: list[str], status: str) -> None:
+    first, second = map(CheckState, states)
+    found = [Check("database", first), Check("poll", second)]
+    assert checks.overall(found, {"database"}) == status
