@@ -93,6 +93,12 @@ class Streamer(Base):
     avatar_url: Mapped[str] = mapped_column(server_default="")
     image: Mapped[str] = mapped_column(server_default="")
     """Name of the cached avatar in `DATA_DIR/images`."""
+    image_source: Mapped[str] = mapped_column(server_default="")
+    """The address that was fetched for it, also when no usable picture came from there."""
+    profile_at: Mapped[datetime | None]
+    """When the platform was last asked for login, name and avatar; None asks it soon."""
+    problem: Mapped[str] = mapped_column(server_default="")
+    """Why this streamer cannot be followed at present, in one line for people."""
 
 
 class Category(Base):
@@ -104,6 +110,7 @@ class Category(Base):
     name: Mapped[str]
     art_url: Mapped[str] = mapped_column(server_default="")
     image: Mapped[str] = mapped_column(server_default="")
+    image_source: Mapped[str] = mapped_column(server_default="")
     fetched_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

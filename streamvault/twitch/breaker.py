@@ -35,7 +35,7 @@ class State(StrEnum):
 
 
 class Watcher(Protocol):
-    """Hears of what the breakers do; `streamvault.metrics_twitch` counts it."""
+    """Hears of what the breakers do; `streamvault.metrics.twitch` counts it."""
 
     def note_circuit(self, circuit: str, state: str) -> None: ...
 

@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class Watcher(Protocol):
-    """Hears of each call; `streamvault.metrics_twitch` counts it."""
+    """Hears of each call; `streamvault.metrics.twitch` counts it."""
 
     def note_call(self, endpoint: str, outcome: str, seconds: float) -> None: ...
 

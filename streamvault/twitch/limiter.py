@@ -31,7 +31,7 @@ LONGEST_SLEEP_S = 300.0  # a header that makes no sense must not stop us for goo
 
 
 class Watcher(Protocol):
-    """Hears of what is left; `streamvault.metrics_twitch` shows it."""
+    """Hears of what is left; `streamvault.metrics.twitch` shows it."""
 
     def note_points(self, bucket: str, limit: int, remaining: int) -> None: ...
 

@@ -71,7 +71,7 @@ class CredentialStore(Protocol):
 
 
 class Watcher(Protocol):
-    """Hears of tokens; `streamvault.metrics_twitch` shows them."""
+    """Hears of tokens; `streamvault.metrics.twitch` shows them."""
 
     def note_token(self, kind: str, valid: bool, expires: float | None) -> None: ...
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from streamvault.errors import CircuitOpen
-from streamvault.metrics import Metrics
+from streamvault.metrics.system import Metrics
 from streamvault.twitch.breaker import CIRCUITS, Breaker, Breakers, Permit
 
 OPEN_S = 60

@@ -6,7 +6,7 @@ from email.utils import formatdate
 import pytest
 
 from streamvault.errors import RateLimited
-from streamvault.metrics import Metrics
+from streamvault.metrics.system import Metrics
 from streamvault.twitch.limiter import Limiter
 from streamvault.twitch.words import Priority
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from streamvault.metrics import Metrics
+from streamvault.metrics.system import Metrics
 from streamvault.settings import Secret
 from streamvault.twitch.breaker import Breakers
 from streamvault.twitch.gate import Gate

@@ -19,6 +19,7 @@ def upgrade() -> None:
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("art_url", sa.Text(), server_default="", nullable=False),
         sa.Column("image", sa.Text(), server_default="", nullable=False),
+        sa.Column("image_source", sa.Text(), server_default="", nullable=False),
         sa.Column(
             "fetched_at",
             sa.DateTime(timezone=True),
@@ -192,6 +193,11 @@ def upgrade() -> None:
         "streamers", sa.Column("avatar_url", sa.Text(), server_default="", nullable=False)
     )
     op.add_column("streamers", sa.Column("image", sa.Text(), server_default="", nullable=False))
+    op.add_column(
+        "streamers", sa.Column("image_source", sa.Text(), server_default="", nullable=False)
+    )
+    op.add_column("streamers", sa.Column("profile_at", sa.DateTime(timezone=True), nullable=True))
+    op.add_column("streamers", sa.Column("problem", sa.Text(), server_default="", nullable=False))
     op.create_index(
         "idx_streamers_enabled",
         "streamers",

@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import generate_latest
 
 from streamvault.contracts import STEPS
-from streamvault.metrics_twitch import TwitchFigures
+from streamvault.metrics.twitch import TwitchFigures
 
 PREFIX = "streamvault_"
 # The library would add a gauge with the time of creation to each counter and histogram.
