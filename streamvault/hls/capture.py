@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from streamvault.contracts import CaptureEnd, GapCause
-from streamvault.errors import SourceError
+from streamvault.errors import SourceError, StreamOffline
 from streamvault.hls.alignment import Cursor
 from streamvault.hls.download import Downloads, Health, WaitingList
 from streamvault.hls.ending import EndWatch
@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 BITRATE_SEGMENTS = 15
 DRAINED = "drained"
 DISK = "disk"
+ANOTHER = "another stream has begun"
 
 
 class Capture:
@@ -106,6 +107,12 @@ class Capture:
     def note_offline(self, reason: str) -> None:
         """Somebody says that the stream is offline: one witness of two."""
         self._watch.heard_notice(time.monotonic(), reason)
+        if self._listing is not None:
+            self._listing.wake()
+
+    def end_for_another(self, reason: str) -> None:
+        """The source is on another stream: this recording is over."""
+        self._watch.heard_of_another(reason)
         if self._listing is not None:
             self._listing.wake()
 
@@ -205,7 +212,7 @@ class Capture:
         self._listing = Listing(
             self.order.source_url,
             self.order.quality,
-            resolve=around.resolve,
+            resolve=self._resolve,
             fetcher=around.fetcher,
             waiting=self._waiting,
             health=health,
@@ -232,6 +239,18 @@ class Capture:
         if not health.stored and end in (CaptureEnd.ENDED, CaptureEnd.STOPPED):
             return CaptureEnd.NOTHING, reason
         return end, reason
+
+    async def _resolve(self, url: str, quality: str) -> Playback:
+        """A session of this stream; once something is stored, another one at the same address is
+        the end. Raises the SourceError tree."""
+        playback = await self._around.resolve(url, quality)
+        ours, ask = self.order.stream_id, self._around.stream_of
+        if ours and ask is not None and self._health.stored:
+            live = await ask(url)
+            if live not in {"", ours}:
+                self._watch.heard_of_another(ANOTHER)
+                raise StreamOffline(ANOTHER)
+        return playback
 
     async def _resume(
         self, files: RecordingFiles, disk: Disk, listing: Listing, storing: Storing

@@ -31,6 +31,7 @@ from streamvault.hls.order import (
     CaptureOrder,
     OpenReader,
     Resolve,
+    StreamOf,
     Surroundings,
 )
 from streamvault.hls.records import Ended
@@ -71,10 +72,11 @@ class Captures:
         disks: Disks | None = None,
         thresholds: Thresholds | None = None,
         min_free_bytes: int = MIN_FREE_BYTES,
+        stream_of: StreamOf | None = None,
     ) -> None:
         self._around = Surroundings(
             resolve, open_reader, fetcher, disks or Disks(), thresholds or Thresholds(),
-            min_free_bytes,
+            min_free_bytes, stream_of,
         )  # fmt: skip
         self._states = _StateFiles(state_dir)
         self._running: dict[str, Capture] = {}

@@ -1,8 +1,9 @@
 """Whether a stream has ended, from witnesses that can each be wrong.
 
-A frozen or missing playlist looks the same as an end, so two of three must agree: the playlist
-(ENDLIST, or 404 for half a minute), a notice from outside, the player token. Then a grace begins
-in which the stream may come back. Pure: the caller passes monotonic seconds.
+A frozen or missing playlist looks the same as an end, so two witnesses must agree: the playlist
+(ENDLIST, or 404 for half a minute), the player token, and notices from outside, of which each
+reason counts once. Then a grace begins in which the stream may come back. Only another stream in
+its place ends one at once. Pure: the caller passes monotonic seconds.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ class EndWatch:
         self._gone_since: float | None = None
         self._away_since: float | None = None
         self._playlist = ""
-        self._notice = ""
-        self._notice_at = now
+        self._notices: dict[str, float] = {}
         self._token = ""
+        self._replaced = ""
 
     @property
     def fresh_at(self) -> float:
@@ -49,8 +50,8 @@ class EndWatch:
         self._fresh_at = now
         self._away_since = self._gone_since = None
         self._playlist = self._token = ""
-        if now - self._notice_at > self._thresholds.notice_s:
-            self._notice = ""
+        void_before = now - self._thresholds.notice_s
+        self._notices = {why: at for why, at in self._notices.items() if at >= void_before}
 
     def saw_playlist(self, now: float, *, ended: bool) -> None:
         self._gone_since = None
@@ -66,8 +67,12 @@ class EndWatch:
         self._decide(now)
 
     def heard_notice(self, now: float, reason: str) -> None:
-        self._notice, self._notice_at = reason or "reported offline", now
+        self._notices[reason or "reported offline"] = now
         self._decide(now)
+
+    def heard_of_another(self, reason: str) -> None:
+        """The source is on another stream by now: this one cannot come back."""
+        self._replaced = reason
 
     def saw_no_stream(self, now: float) -> None:
         """The source's player says that nothing is live."""
@@ -76,6 +81,9 @@ class EndWatch:
 
     def verdict(self, now: float) -> tuple[Verdict, str]:
         """The verdict, and for an end its reason in plain words."""
+        if self._replaced:
+            return Verdict.ENDED, self._replaced
+        self._decide(now)
         silence_s = self._thresholds.plain_silence_s if self._plain else self._thresholds.silence_s
         if self._away_since is not None:
             ended = now - self._away_since >= self._end_grace_s
@@ -86,10 +94,13 @@ class EndWatch:
 
     @property
     def _reason(self) -> str:
-        return ", ".join(filter(None, (self._playlist, self._notice, self._token)))
+        return ", ".join(filter(None, (self._playlist, *self._notices, self._token)))
 
     def _decide(self, now: float) -> None:
-        witnesses = sum(map(bool, (self._playlist, self._notice, self._token)))
-        enough = witnesses >= 2 or (self._plain and bool(self._playlist))
+        seen = sum(map(bool, (self._playlist, self._token)))
+        # Twitch's services repeat each other's mistakes: what is still listed outweighs notices.
+        silent = now - self._fresh_at >= self._thresholds.stall_s
+        told = len(self._notices) if seen or silent else 0
+        enough = seen + told >= 2 or (self._plain and bool(self._playlist))
         if enough and self._away_since is None:
             self._away_since = now

@@ -20,6 +20,9 @@ Resolve = Callable[[str, str], Awaitable[Playback]]
 """(source URL, quality) to a playback session. Raises the SourceError tree; StreamOffline means
 that the player's token says so."""
 
+StreamOf = Callable[[str], Awaitable[str]]
+"""Source URL to the id of the stream that is live there; "" when nobody can say."""
+
 OpenReader = Callable[[str, str], BinaryIO]
 """(source URL, quality) to a blocking stream of bytes. Raises the SourceError tree."""
 
@@ -36,6 +39,8 @@ class CaptureOrder:
     end_grace_s: float
     fence: int = 0
     session: int = 1
+    stream_id: str = ""
+    """The source's id of the stream; another one there later is not this recording's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +84,4 @@ class Surroundings:
     disks: Disks
     thresholds: Thresholds = field(default_factory=Thresholds)
     min_free_bytes: int = MIN_FREE_BYTES
+    stream_of: StreamOf | None = None

@@ -63,7 +63,11 @@ class Source:
     resolves: int = 0
     codecs: str = "avc1.64002A,mp4a.40.2"
     transport: Transport = Transport.HLS
+    stream_id: str = ""
     headers: dict[str, str] = field(default_factory=dict)
+
+    async def stream_of(self, _url: str) -> str:
+        return self.stream_id
 
     async def resolve(self, _url: str, quality: str) -> Playback:
         if self.offline:
@@ -87,8 +91,9 @@ class Recorder:
     folder: Path
     captures: list[Capture] = field(default_factory=list)
 
-    def source(self, name: str = "c", **settings: object) -> Source:
-        return Source(self.origin, self.origin.channel(name, **settings))
+    def source(self, name: str = "c", *, stream_id: str = "", **settings: object) -> Source:
+        channel = self.origin.channel(name, **settings)
+        return Source(self.origin, channel, stream_id=stream_id)
 
     def around(
         self,
@@ -99,8 +104,9 @@ class Recorder:
         open_reader: Callable[[str, str], BinaryIO] = no_reader,
     ) -> Surroundings:
         return Surroundings(
-            source.resolve, open_reader, self.fetcher, self.disks, thresholds, min_free_bytes
-        )
+            source.resolve, open_reader, self.fetcher, self.disks, thresholds, min_free_bytes,
+            source.stream_of,
+        )  # fmt: skip
 
     def order(self, **changes: object) -> CaptureOrder:
         given: dict[str, object] = {

@@ -266,3 +266,43 @@ async def test_a_source_without_segments_is_read_and_reconnected(recorder: Recor
     assert result.end is CaptureEnd.ENDED
     assert part_bytes(recorder.folder) == [first, second]
     assert whys(recorder.folder) == ["start", "gap"]
+
+
+# ---- another stream at the same address
+
+
+async def test_a_new_session_of_another_stream_ends_the_recording(recorder: Recorder) -> None:
+    source = recorder.source(stream_id="1")
+    source.channel.publish(3)
+    capture = recorder.start(source, stream_id="1", end_grace_s=60.0)
+    await stored(capture, 3)
+    source.stream_id = "2"
+    source.channel.ended = True
+    result = await capture.task
+    assert (result.end, result.reason) == (CaptureEnd.ENDED, "another stream has begun")
+    assert result.segments == 3
+
+
+@pytest.mark.parametrize("answer", ["1", ""])
+async def test_the_same_stream_goes_on_also_when_nobody_can_say(
+    recorder: Recorder, answer: str
+) -> None:
+    source = recorder.source(stream_id="1")
+    source.channel.publish(3)
+    capture = recorder.start(source, stream_id="1", end_grace_s=60.0)
+    await stored(capture, 3)
+    source.stream_id = answer
+    resolves = source.resolves
+    await until(lambda: source.resolves > resolves)
+    source.channel.publish(3)
+    await stored(capture, 6)
+
+
+async def test_word_of_another_stream_ends_the_recording_at_once(recorder: Recorder) -> None:
+    source = recorder.source()
+    source.channel.publish(3)
+    capture = recorder.start(source, end_grace_s=60.0)
+    await stored(capture, 3)
+    capture.end_for_another("another stream has begun")
+    result = await capture.task
+    assert (result.end, result.segments) == (CaptureEnd.ENDED, 3)

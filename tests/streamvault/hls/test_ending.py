@@ -70,3 +70,27 @@ def test_a_bare_playlist_needs_no_second_witness() -> None:
     ending = watch(plain=True)
     ending.saw_playlist(10.0, ended=True)
     assert ending.verdict(100.0) == (Verdict.ENDED, "the playlist has ended")
+
+
+def test_notices_of_two_kinds_are_two_witnesses_unless_segments_still_come() -> None:
+    ending = watch()
+    ending.saw_segments(100.0)
+    ending.heard_notice(101.0, "EventSub says offline")
+    ending.heard_notice(101.0, "absent from Get Streams")
+    assert not ending.away
+    assert ending.verdict(100.0 + LIMITS.stall_s)[0] is Verdict.AWAY
+    ending.saw_segments(120.0)
+    assert ending.verdict(121.0)[0] is Verdict.LIVE
+
+
+def test_the_same_notice_twice_is_one_witness() -> None:
+    ending = watch()
+    ending.heard_notice(30.0, "EventSub says offline")
+    ending.heard_notice(60.0, "EventSub says offline")
+    assert ending.verdict(90.0)[0] is Verdict.LIVE
+
+
+def test_another_stream_in_its_place_needs_no_grace() -> None:
+    ending = watch()
+    ending.heard_of_another("another stream has begun")
+    assert ending.verdict(1.0) == (Verdict.ENDED, "another stream has begun")
