@@ -48,13 +48,16 @@ def run_api() -> None:
     import uvicorn
 
     from api.app import create_app
+    from streamvault.logs import configure_logs
 
     settings = load_settings()
+    configure_logs(settings.log_level, settings.log_format)
     uvicorn.run(
         create_app(settings),
         host=settings.host,
         port=settings.port,
         log_config=None,
+        log_level="warning",
         access_log=False,
         server_header=False,
         proxy_headers=False,
