@@ -11,6 +11,7 @@ import base64
 import logging
 import os
 import signal
+import socket
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -18,22 +19,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvloop
+from prometheus_client import CollectorRegistry
 from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from activities.browser_token import BrowserToken
 from activities.engine import connect_temporal
 from activities.translate import TranslateErrors
-from streamvault.contracts import BEAT_S, CONTROL_QUEUE, RECORD_QUEUE, host_queue, media_queue
+from streamvault.contracts import (
+    BEAT_S,
+    CONTROL_QUEUE,
+    DETECT_QUEUE,
+    RECORD_QUEUE,
+    host_queue,
+    media_queue,
+)
+from streamvault.db import streamers
 from streamvault.db.session import Database
 from streamvault.errors import DependencyUnavailable
 from streamvault.logs import configure_logs
+from streamvault.metrics.server import serve_metrics
+from streamvault.metrics.system import PREFIX
 from streamvault.playback.sources import Sources
 from streamvault.settings import Settings, stable_host_id
 
 if TYPE_CHECKING:
+    from activities.detection import Detection
+    from activities.twitch_access import TwitchAccess
     from streamvault.hls.captures import Captures
 
 log = logging.getLogger(__name__)
@@ -44,10 +59,12 @@ BEAT = timedelta(seconds=BEAT_S)
 # A capture closes its part within a second or two; the rest is room for a slow disk.
 DRAIN_TIME = timedelta(seconds=20)
 CONNECT_PAUSE_S = 1.0
+FOLLOWED_LOOK_S = 3.0  # until somebody is followed for the first time
 # Media steps wait inside for the one remux at a time; small ones need not wait behind it.
 MEDIA_SLOTS = 4
 CONTROL_SLOTS = 100
 RECORDER_SLOTS = 200
+DETECT_SLOTS = 20
 
 
 # Workflow modules are loaded once. By default each workflow imports them anew from the disk, and an
@@ -72,11 +89,18 @@ async def _run(settings: Settings, roles: frozenset[str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
-        workers = await _build(settings, roles, stack, stop)
-        for worker in workers:
+        parts = _Parts(settings)
+        stack.push_async_callback(parts.db.close)
+        stack.callback(parts.sources.close)
+        captures = await _resume_captures(parts, stack) if "recorder" in roles else None
+        client = await _connect(settings, stop, await _show_figures(parts, stack))
+        for worker in await _build(client, parts, roles, captures):
             await stack.enter_async_context(worker)
         with _ready_file(settings.data_dir, roles):
-            await stop.wait()
+            async with asyncio.TaskGroup() as group:
+                if "control" in roles and settings.detection:
+                    group.create_task(_detect(client, parts, stop))
+                await stop.wait()
 
 
 class _Parts:
@@ -91,17 +115,17 @@ class _Parts:
             pool_size=settings.db_pool_size or 5,
             max_overflow=settings.db_max_overflow or 10,
         )
-        self.sources = Sources(proxy_url=settings.proxy_url, ca_bundle=settings.ca_bundle)
+        self.sources = Sources(
+            proxy_url=settings.proxy_url,
+            ca_bundle=settings.ca_bundle,
+            twitch_token=BrowserToken(settings, self.db),
+        )
+        self.registry = CollectorRegistry()
 
 
 async def _build(
-    settings: Settings, roles: frozenset[str], stack: AsyncExitStack, stop: asyncio.Event
+    client: Client, parts: _Parts, roles: frozenset[str], captures: Captures | None
 ) -> list[Worker]:
-    parts = _Parts(settings)
-    stack.push_async_callback(parts.db.close)
-    stack.callback(parts.sources.close)
-    captures = await _resume_captures(parts, stack) if "recorder" in roles else None
-    client = await _connect(settings, stop)
     workers: list[Worker] = []
     if captures is not None:
         await _release_stale_attempts(client, captures)
@@ -148,6 +172,136 @@ def _control(client: Client, parts: _Parts) -> Worker:
         workflows=[RecordStream, ProcessRecording, ProbeSource, DeliverNotification],
         slots=CONTROL_SLOTS,
     )
+
+
+async def _detect(client: Client, parts: _Parts, stop: asyncio.Event) -> None:
+    """Find streams. While nobody is followed nothing of it is loaded or polled."""
+    while not await _somebody_is_followed(parts):
+        if await _stops_within(stop, FOLLOWED_LOOK_S):
+            return
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(_detection(client, parts, stack))
+        while not await _watches_started(client, parts):
+            if await _stops_within(stop, CONNECT_PAUSE_S):
+                return
+        await stop.wait()
+
+
+async def _somebody_is_followed(parts: _Parts) -> bool:
+    """A Twitch application counts too: somebody may want to sign in."""
+    if parts.settings.twitch_client_id:
+        return True
+    try:
+        async with parts.db.begin() as session:
+            return await streamers.is_any_enabled(session)
+    except DependencyUnavailable:
+        return False
+
+
+async def _watches_started(client: Client, parts: _Parts) -> bool:
+    """What runs for ever, once in the whole installation."""
+    from activities.eventsub.state import say_not_set_up
+    from activities.schedules import ensure_schedules
+    from activities.watches import ensure_watches
+
+    try:
+        await ensure_watches(client, parts.settings)
+        await ensure_schedules(client, parts.settings)
+        if not parts.settings.twitch_client_id:
+            await say_not_set_up(parts.db)
+    except DependencyUnavailable as error:
+        log.warning("detection not started yet", extra={"why": error.one_line})
+        return False
+    return True
+
+
+def _detection(client: Client, parts: _Parts, stack: AsyncExitStack) -> Worker:
+    """What it takes to speak with Twitch is loaded for those who have an application there."""
+    from activities.detection import Detection
+    from activities.following import Following
+    from activities.polling import Polling
+    from streamvault.metrics.detection import DetectionFigures
+
+    settings, db = parts.settings, parts.db
+    access = _open_twitch(parts, stack)
+
+    async def twitch() -> TwitchAccess | None:
+        return access
+
+    figures = DetectionFigures(parts.registry)
+    detection = Detection(db, client, parts.sources, settings.end_grace_s, figures)
+    following = Following(db, twitch)
+    polling = Polling(db, detection, settings.poll_interval_s, twitch, following.complete_profiles)
+    activities: list[Callable[..., Any]] = [polling.detect_live]
+    if access is not None:
+        activities += _twitch_activities(client, parts, access, detection)
+    return _worker(
+        client,
+        DETECT_QUEUE,
+        activities,
+        workflows=_detection_workflows(settings),
+        slots=DETECT_SLOTS,
+    )
+
+
+def _open_twitch(parts: _Parts, stack: AsyncExitStack) -> TwitchAccess | None:
+    if not parts.settings.twitch_client_id:
+        return None
+    from activities.twitch_access import TwitchAccess
+    from streamvault.metrics.twitch import TwitchFigures
+
+    access = TwitchAccess.open(parts.settings, parts.db, TwitchFigures(parts.registry, PREFIX))
+    stack.push_async_callback(access.close)
+    return access
+
+
+def _twitch_activities(
+    client: Client, parts: _Parts, access: TwitchAccess, detection: Detection
+) -> list[Callable[..., Any]]:
+    from activities.accounts import Accounts
+    from activities.eventsub.state import SubscriptionCheck
+    from activities.eventsub.watch import EventSub, Figures
+    from activities.inbox import Inbox
+    from activities.pictures import Pictures
+    from streamvault.metrics.eventsub import EventSubFigures
+    from streamvault.metrics.websocket import SocketFigures, SubscriptionFigures
+
+    async def twitch() -> TwitchAccess | None:
+        return access
+
+    db, registry = parts.db, parts.registry
+    figures = Figures(
+        EventSubFigures(registry, PREFIX),
+        SocketFigures(registry, PREFIX),
+        SubscriptionFigures(registry, PREFIX),
+    )
+    eventsub = EventSub(access, detection, figures)
+    accounts = Accounts(db, twitch)
+    folder = parts.settings.data_dir / "images"
+    pictures = Pictures(db, folder, twitch, parts.settings.ca_bundle)
+    return [
+        Inbox(db, detection, SubscriptionCheck(client)).work_off,
+        eventsub.listen,
+        eventsub.reconcile,
+        accounts.await_sign_in,
+        accounts.validate_tokens,
+        pictures.refresh,
+    ]
+
+
+def _detection_workflows(settings: Settings) -> list[type]:
+    from workflows.detect_live import DetectLive
+
+    if not settings.twitch_client_id:
+        return [DetectLive]
+    from workflows.housekeeping import CheckTokens, ConnectTwitch, RefreshPictures
+    from workflows.keep_eventsub import CheckSubscriptions, KeepEventSub
+    from workflows.work_off_inbox import WorkOffInbox
+
+    return [
+        *(DetectLive, WorkOffInbox, KeepEventSub, CheckSubscriptions),
+        *(CheckTokens, ConnectTwitch, RefreshPictures),
+    ]
 
 
 def _recorder(client: Client, parts: _Parts, captures: Captures) -> list[Worker]:
@@ -225,6 +379,7 @@ async def _resume_captures(parts: _Parts, stack: AsyncExitStack) -> Captures:
         resolve=parts.sources.resolve,
         open_reader=parts.sources.open_reader,
         fetcher=fetcher,
+        stream_of=parts.sources.stream_of,
     )
     stack.push_async_callback(captures.drain_all)
     for capture in await captures.resume_all():
@@ -250,18 +405,40 @@ async def _release_stale_attempts(client: Client, captures: Captures) -> None:
 # ---- Temporal and readiness
 
 
-async def _connect(settings: Settings, stop: asyncio.Event) -> Client:
+async def _show_figures(parts: _Parts, stack: AsyncExitStack) -> int:
+    """Serve `/metrics` if there is a port for it; the port for those of Temporal's client."""
+    port = parts.settings.metrics_port
+    if not port:
+        return 0
+    beside = _free_port()
+    server = await serve_metrics(port, parts.registry, [beside])
+    stack.callback(server.close)
+    return beside
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+async def _connect(settings: Settings, stop: asyncio.Event, metrics_port: int) -> Client:
     """Wait for Temporal for as long as it takes: captures run meanwhile."""
     while True:
         try:
-            return await connect_temporal(settings)
+            return await connect_temporal(settings, metrics_port)
         except DependencyUnavailable as error:
             log.warning("waiting for Temporal", extra={"why": error.one_line})
-        try:
-            await asyncio.wait_for(stop.wait(), CONNECT_PAUSE_S)
-        except TimeoutError:
-            continue
-        raise SystemExit(0)
+        if await _stops_within(stop, CONNECT_PAUSE_S):
+            raise SystemExit(0)
+
+
+async def _stops_within(stop: asyncio.Event, seconds: float) -> bool:
+    try:
+        await asyncio.wait_for(stop.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True
 
 
 class _ready_file:

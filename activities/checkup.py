@@ -21,10 +21,10 @@ from temporalio.service import RPCError
 from activities import checks
 from activities.checks import Check, CheckState
 from streamvault.contracts import CONTROL_QUEUE, DETECT_QUEUE, RECORD_QUEUE
-from streamvault.db import credentials, facts, health
+from streamvault.db import credentials, facts, health, streamers
 from streamvault.db.models import Fact
 from streamvault.db.session import Database
-from streamvault.errors import StreamVaultError
+from streamvault.errors import DependencyUnavailable, StreamVaultError
 from streamvault.settings import Settings
 
 KEPT_S = 5.0
@@ -110,13 +110,21 @@ class Checkup:
         client = await self._temporal()
         if not await client.service_client.check_health(timeout=RPC_LIMIT):
             return _all_in_error(("temporal", "workers"), "Temporal says that it is not well")
-        counted = await asyncio.gather(*(_pollers(client, queue) for queue in self._queues))
-        polled = dict(zip(self._queues, counted, strict=True))
+        queues = [queue for queue in QUEUES if queue != DETECT_QUEUE or await self._detects()]
+        counted = await asyncio.gather(*(_pollers(client, queue) for queue in queues))
+        polled = dict(zip(queues, counted, strict=True))
         return [Check("temporal", checks.OK, "answers"), checks.of_workers(polled)]
 
-    @property
-    def _queues(self) -> list[str]:
-        return [queue for queue in QUEUES if queue != DETECT_QUEUE or self._settings.detection]
+    async def _detects(self) -> bool:
+        """Whether streams should be looked for: while nobody is followed there is nothing to do."""
+        if not self._settings.detection or self._settings.twitch_client_id:
+            return self._settings.detection
+        try:
+            async with self._db.begin() as session:
+                return await streamers.is_any_enabled(session)
+        except DependencyUnavailable:
+            # Its own check says so.
+            return False
 
     async def _look_at_storage(self) -> list[Check]:
         usage = await asyncio.to_thread(shutil.disk_usage, _nearest(self._settings.library))
@@ -134,7 +142,9 @@ class Checkup:
             checks.of_browser_token(stored.get("browser_token"), now),
         ]
         with_twitch = bool(self._settings.twitch_client_id)
-        if self._settings.detection:
+        if self._settings.detection and not await self._detects():
+            found.append(Check("poll", checks.OFF, "nobody is followed"))
+        elif self._settings.detection:
             interval_s = self._settings.poll_interval_s
             poll = known.get(facts.POLL)
             found.append(checks.of_poll(poll, interval_s, now, asks_helix=with_twitch))

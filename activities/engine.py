@@ -9,8 +9,8 @@ from streamvault.errors import DependencyUnavailable
 from streamvault.settings import Settings
 
 
-async def connect_temporal(settings: Settings) -> Client:
-    """A client of the configured server and namespace.
+async def connect_temporal(settings: Settings, metrics_port: int = 0) -> Client:
+    """A client of the configured server and namespace; its own figures on a loopback port.
 
     Raises DependencyUnavailable when nothing answers there; the caller decides on another try."""
     key = settings.temporal_api_key
@@ -20,7 +20,7 @@ async def connect_temporal(settings: Settings) -> Client:
             namespace=settings.temporal_namespace,
             api_key=key.get_secret_value() if key else None,
             tls=settings.temporal_tls or key is not None,
-            runtime=_runtime(settings.metrics_port),
+            runtime=_runtime(metrics_port),
         )
     except RuntimeError as error:
         raise DependencyUnavailable(

@@ -15,15 +15,12 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 from temporalio import activity
-from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
-from temporalio.service import RPCError
 
 from activities.timeline_rows import progress_row, save_timeline
 from streamvault.contracts import (
     BEAT_S,
     CaptureEnd,
-    ChannelUpdate,
     Claim,
     NudgeInput,
     Recorded,
@@ -35,7 +32,7 @@ from streamvault.contracts import (
     host_queue,
     media_queue,
 )
-from streamvault.db import captured, steps
+from streamvault.db import captured, steps, streams
 from streamvault.db.session import Database
 from streamvault.errors import SourceError, StreamVaultError
 from streamvault.hls.capture import Capture
@@ -79,6 +76,7 @@ class Recording:
                 # Times of the server: a later attempt, session or run always has the higher ones.
                 fence=_ms(info.current_attempt_scheduled_time),
                 session=_ms(info.scheduled_time),
+                stream_id=order.stream_id,
             )
         )
         token = base64.b64encode(info.task_token).decode()
@@ -122,18 +120,30 @@ class Recording:
         raise asyncio.CancelledError
 
     async def _follow_channel(self, order: RecordInput) -> None:
-        """Tell the workflow when title or category changed, without any Twitch account."""
-        client = activity.client()
-        workflow_id = activity.info().workflow_id or ""
-        told: Sighting | None = None
+        """Note when title or category changed, without any Twitch account. By the database and not
+        by a signal: a channel that changes all day would fill the workflow's history."""
+        noted: tuple[str, str] | None = None
         while True:
             await asyncio.sleep(self.look_every_s)
             try:
                 seen = await self.sources.look(order.source_url)
             except SourceError:
                 continue
-            if told is None or (seen.title, seen.category) != (told.title, told.category):
-                told = seen if await _tell(client, workflow_id, seen) else told
+            if order.stream_id and seen.stream_id not in {None, order.stream_id}:
+                continue
+            if (seen.title, seen.category) != noted and await self._note_channel(order, seen):
+                noted = seen.title, seen.category
+
+    async def _note_channel(self, order: RecordInput, seen: Sighting) -> bool:
+        try:
+            async with self.db.begin() as session:
+                await streams.add_channel_event(
+                    session, order.recording_id, None, seen.title, seen.category
+                )
+        except (StreamVaultError, SQLAlchemyError) as error:
+            log.warning("title not noted", extra={"why": error})
+            return False
+        return True
 
     @activity.defn
     async def nudge(self, order: NudgeInput) -> None:
@@ -142,6 +152,8 @@ class Recording:
             raise ApplicationError("no capture of this recording runs here")
         if order.word == "restart":
             capture.restart(order.reason)
+        elif order.word == "another":
+            capture.end_for_another(order.reason)
         else:
             capture.note_offline(order.reason)
 
@@ -198,15 +210,6 @@ class _Saver:
         except (StreamVaultError, SQLAlchemyError) as error:
             # The journal holds it all; the rows catch up at the next save.
             log.warning("progress not saved", extra={"recording_id": recording_id, "why": error})
-
-
-async def _tell(client: Client, workflow_id: str, seen: Sighting) -> bool:
-    handle = client.get_workflow_handle(workflow_id)
-    try:
-        await handle.signal("channel_updated", ChannelUpdate(seen.title, seen.category))
-    except RPCError:
-        return False
-    return True
 
 
 def _outcome(capture: Capture) -> Recorded:

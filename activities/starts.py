@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from streamvault.contracts import (
     CONTROL_QUEUE,
@@ -23,10 +22,16 @@ from streamvault.contracts import (
     processing_workflow_id,
     stream_workflow_id,
 )
-from streamvault.db import recordings
+from streamvault.db import recordings, streamers
 from streamvault.db.models import Recording
 from streamvault.db.session import Database
-from streamvault.errors import Conflict, DependencyUnavailable, StreamVaultError, error_named
+from streamvault.errors import (
+    Conflict,
+    DependencyUnavailable,
+    StoppedByPerson,
+    StreamVaultError,
+    error_named,
+)
 
 # Workflows import activities, so their classes cannot be imported here.
 RECORD_STREAM = "RecordStream"
@@ -52,9 +57,41 @@ async def start_recording(
     Raises InvalidInput, SourceError (nothing is live there), Conflict (a person stopped it and the
     caller is an automatic source; or its file is just being finished), DependencyUnavailable."""
     seen = await probe(client, url)
+    return await start_seen(
+        client, db, seen, url=url, quality=quality, started_by=started_by, streamer_id=streamer_id
+    )
+
+
+async def start_seen(
+    client: Client,
+    db: Database,
+    seen: Probed,
+    *,
+    url: str,
+    quality: str,
+    started_by: str,
+    streamer_id: str | None,
+    grace_s: float = 0.0,
+    live_since: datetime | None = None,
+) -> tuple[str, bool]:
+    """The same for what somebody has just looked at. Within `grace_s` of a streamer's last stream a
+    new one continues it; what was stopped before `live_since` was another stream.
+
+    Raises Conflict, DependencyUnavailable."""
     async with db.begin() as session:
-        new = await _describe(session, seen, url, quality, started_by, streamer_id)
+        if streamer_id is None:
+            known = await streamers.find_seen(
+                session, seen.platform, seen.login, seen.platform_user_id
+            )
+            streamer_id = str(known.id) if known else None
+        key = f"{seen.platform}:{seen.stream_id}" if seen.stream_id else f"url:{url}"
+        before = await recordings.before_this(session, key, streamer_id, grace_s)
+        if started_by not in BY_PEOPLE:
+            _respect_stop(before, key, live_since)
+        new = _describe(seen, key, url, quality, started_by, streamer_id, before)
         recording, created = await recordings.open_recording(session, new)
+    if created and before is not None and before.is_open:
+        await _tell_replaced(client, before)
     # Also for a recording that was open already: its start may have been lost between the commit
     # and this call, and a start that is no news costs nothing.
     await _start_workflow(client, recording)
@@ -115,18 +152,24 @@ async def start_processing(
         raise _temporal_away(error) from None
 
 
-async def _describe(
-    session: AsyncSession,
+def _respect_stop(before: Recording | None, key: str, live_since: datetime | None) -> None:
+    if before is None or before.source_key != key or before.reason != STOPPED:
+        return
+    if live_since is None or before.started_at >= live_since:
+        raise StoppedByPerson(
+            "a person stopped this stream", hint="start it by hand to record it again"
+        )
+
+
+def _describe(
     seen: Probed,
+    key: str,
     url: str,
     quality: str,
     started_by: str,
     streamer_id: str | None,
+    before: Recording | None,
 ) -> recordings.NewRecording:
-    key = f"{seen.platform}:{seen.stream_id}" if seen.stream_id else f"url:{url}"
-    before = await recordings.latest_of_source(session, key)
-    if before and before.reason == STOPPED and started_by not in BY_PEOPLE:
-        raise Conflict("a person stopped this stream", hint="start it by hand to record it again")
     return recordings.NewRecording(
         source_key=key,
         source_url=url,
@@ -141,6 +184,16 @@ async def _describe(
         workflow_id=stream_workflow_id(seen.platform, seen.stream_id) if seen.stream_id else "",
         continues_id=before.id if before and seen.stream_id else None,
     )
+
+
+async def _tell_replaced(client: Client, before: Recording) -> None:
+    """The streamer's former stream is over, whatever its witnesses say; its capture would take the
+    new one for it."""
+    try:
+        await client.get_workflow_handle(before.workflow_id).signal("replaced")
+    except RPCError as error:
+        if error.status != RPCStatusCode.NOT_FOUND:
+            raise _temporal_away(error) from None
 
 
 async def _start_workflow(client: Client, recording: Recording) -> None:

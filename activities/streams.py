@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from temporalio import activity
 
@@ -16,6 +16,8 @@ from streamvault.errors import SourceUnavailable
 from streamvault.media import naming
 from streamvault.playback.sources import Sources
 from streamvault.source import Sighting
+
+FRESH = timedelta(seconds=20)
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Streams:
         async with step_of(self.db, order.recording_id, Step.DETECT):
             async with self.db.begin() as session:
                 recording = await recordings.get_recording(session, order.recording_id)
-            seen = await self._look(order.source_url, recording)
+                grace_s = await recordings.grace_of(session, recording, self.end_grace_s)
+            seen = _just_seen(recording) or await self._look(order.source_url, recording)
             directory = str(
                 naming.work_directory(seen.name, recording.started_at, order.recording_id)
             )
@@ -70,7 +73,8 @@ class Streams:
                 title=seen.title,
                 category=seen.category,
                 directory=recording.directory or directory,
-                end_grace_s=self.end_grace_s,
+                end_grace_s=grace_s,
+                stream_id=seen.stream_id or "",
             )
 
     async def _look(self, url: str, known: Recording) -> Sighting:
@@ -82,10 +86,22 @@ class Streams:
             if not known.streamer_name:
                 raise
             activity.logger.warning("source did not answer; going on with what is known")
-            return Sighting(
-                platform=known.platform,
-                login=known.streamer_login or "",
-                name=known.streamer_name,
-                title=known.title,
-                category=known.category,
-            )
+            return _known(known)
+
+
+def _just_seen(recording: Recording) -> Sighting | None:
+    """What the start saw a moment ago; a second look would only cost the stream's first seconds."""
+    fresh = datetime.now(UTC) - recording.created_at < FRESH
+    return _known(recording) if fresh and recording.streamer_name else None
+
+
+def _known(recording: Recording) -> Sighting:
+    return Sighting(
+        platform=recording.platform,
+        login=recording.streamer_login or "",
+        name=recording.streamer_name,
+        stream_id=recordings.stream_id_of(recording) or None,
+        title=recording.title,
+        category=recording.category,
+        platform_user_id=None,
+    )

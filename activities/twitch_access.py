@@ -17,8 +17,8 @@ from streamvault.db import credentials
 from streamvault.db.credentials import SealedCredential
 from streamvault.db.session import Database
 from streamvault.errors import Conflict, SecretUnreadable
-from streamvault.metrics import Metrics
-from streamvault.metrics_twitch import TwitchFigures
+from streamvault.metrics.system import Metrics
+from streamvault.metrics.twitch import TwitchFigures
 from streamvault.secrets import Keyring, load_keyring
 from streamvault.settings import PREFIX, Settings
 from streamvault.twitch.breaker import Breakers

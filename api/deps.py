@@ -13,7 +13,7 @@ from api.readiness import Readiness
 from api.temporal import Temporal
 from api.twitch import TwitchDoor
 from streamvault.db.session import Database
-from streamvault.metrics import Metrics
+from streamvault.metrics.system import Metrics
 from streamvault.settings import Settings
 
 if TYPE_CHECKING:

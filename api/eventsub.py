@@ -28,7 +28,7 @@ from streamvault.errors import (
     StreamVaultError,
     TwitchNotConfigured,
 )
-from streamvault.metrics_eventsub import EventSubFigures
+from streamvault.metrics.eventsub import EventSubFigures
 from streamvault.twitch import eventsub
 from streamvault.twitch.eventsub import Kind, Message
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamvault.db.session import Database
 from streamvault.errors import TwitchNotConfigured
-from streamvault.metrics import Metrics
+from streamvault.metrics.system import Metrics
 from streamvault.settings import PREFIX, Settings
 
 if TYPE_CHECKING:

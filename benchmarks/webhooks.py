@@ -35,8 +35,8 @@ from streamvault.db.migrate import upgrade
 from streamvault.embedded.background import Background
 from streamvault.embedded.postgres import Postgres
 from streamvault.logs import configure_logs
-from streamvault.metrics import Metrics
-from streamvault.metrics_eventsub import EventSubFigures
+from streamvault.metrics.eventsub import EventSubFigures
+from streamvault.metrics.system import Metrics
 from streamvault.settings import check_settings
 
 SECRET = "a secret of the benchmark"

@@ -5,6 +5,7 @@
     ├── InvalidInput             a request that can never work as given
     ├── NotFound                 no such recording, streamer, pipeline
     ├── Conflict                 right request, wrong moment
+    │   └── StoppedByPerson      only a person starts again what a person stopped
     ├── DependencyUnavailable    database or Temporal cannot be reached
     ├── SourceError              what is wrong with the place we record from
     │   ├── UnknownSource        no plugin and no playlist behind this URL
@@ -72,6 +73,10 @@ class NotFound(StreamVaultError):
 
 class Conflict(StreamVaultError):
     title = "Not possible right now"
+
+
+class StoppedByPerson(Conflict):
+    title = "A person stopped this stream"
 
 
 class DependencyUnavailable(StreamVaultError):

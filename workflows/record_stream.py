@@ -240,6 +240,7 @@ class RecordStream:
                 directory=self._detected.directory,
                 end_grace_s=self._detected.end_grace_s,
                 session=session,
+                stream_id=self._detected.stream_id,
             ),
             task_queue=claim.queue,
             activity_id=f"record-{session}-{workflow.uuid4().hex[:6]}",
@@ -448,6 +449,11 @@ class RecordStream:
     async def went_offline(self, reason: str = "offline") -> None:
         if self._capturing is not None:
             await self._nudge(self._capturing, "offline", reason)
+
+    @workflow.signal(description="The source is on another stream by now: this one is over")
+    async def replaced(self, reason: str = "another stream has begun") -> None:
+        if self._capturing is not None:
+            await self._nudge(self._capturing, "another", reason)
 
     @workflow.signal(description="Title or category changed")
     async def channel_updated(self, update: ChannelUpdate) -> None:

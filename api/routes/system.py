@@ -10,10 +10,12 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.responses import HTMLResponse, JSONResponse
 
 from api.deps import Deps, Shared
+from api.metrics_page import whole_page
 from api.problems import Problem
 from api.schemas import has_parts
 from streamvault.db import counts, recordings
 from streamvault.db.models import Recording
+from streamvault.embedded import runfile
 from streamvault.errors import DependencyUnavailable
 
 router = APIRouter(tags=["system"])
@@ -63,7 +65,14 @@ async def metrics(deps: Deps) -> Response:
         )
     except DependencyUnavailable:
         deps.metrics.database_up.set(False)
-    return Response(deps.metrics.exposition(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+    page = await whole_page(deps.metrics.registry, _worker_ports(deps))
+    return Response(page, media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+def _worker_ports(deps: Shared) -> dict[str, int]:
+    """Of the workers beside us, if `up` runs them; elsewhere each is scraped by itself."""
+    running = runfile.read(deps.settings.data_dir)
+    return running.metrics_ports if running else {}
 
 
 @router.get("/", response_class=Response, include_in_schema=False)

@@ -19,7 +19,7 @@ from sqlalchemy.orm import joinedload, selectinload
 from streamvault.contracts import STEPS, Status, Step, url_workflow_id
 from streamvault.db import streamers, streams
 from streamvault.db.ids import as_uuid, uuid7
-from streamvault.db.models import CLOSED, Recording, RecordingStep
+from streamvault.db.models import CLOSED, Recording, RecordingStep, Streamer
 from streamvault.db.pages import Page, fetch_page
 from streamvault.errors import Conflict, NotFound
 
@@ -154,6 +154,65 @@ async def latest_of_source(session: AsyncSession, source_key: str) -> Recording 
     return found
 
 
+async def open_of_streamer(session: AsyncSession, streamer_id: str | UUID) -> Sequence[Recording]:
+    """Recordings of a streamer that are not closed yet, newest first."""
+    found = await session.scalars(
+        select(Recording)
+        .where(
+            Recording.streamer_id == as_uuid(streamer_id, "streamer"),
+            Recording.status.not_in(CLOSED),
+        )
+        .order_by(Recording.id.desc())
+    )
+    return found.all()
+
+
+async def open_sources(session: AsyncSession) -> dict[str, str]:
+    """Source key to status of every recording that stands for its source."""
+    rows = await session.execute(
+        select(Recording.source_key, Recording.status).where(Recording.holds_source)
+    )
+    return {row.source_key: row.status for row in rows}
+
+
+async def before_this(
+    session: AsyncSession, source_key: str, streamer_id: str | UUID | None, grace_s: float
+) -> Recording | None:
+    """What a new recording of a source continues: the last one of the same stream, else that of
+    the same streamer, if it was there until less than the grace ago."""
+    same = await latest_of_source(session, source_key)
+    if same is not None or streamer_id is None:
+        return same
+    since = func.now() - func.make_interval(0, 0, 0, 0, 0, 0, grace_s)
+    found: Recording | None = await session.scalar(
+        select(Recording)
+        .where(
+            Recording.streamer_id == as_uuid(streamer_id, "streamer"),
+            or_(Recording.status.not_in(CLOSED), Recording.ended_at >= since),
+        )
+        .order_by(Recording.id.desc())
+        .limit(1)
+    )
+    return found
+
+
+async def grace_of(session: AsyncSession, recording: Recording, default_s: float) -> float:
+    """Seconds that its stream may be away: its streamer's, else the general ones."""
+    if recording.streamer_id is None:
+        return default_s
+    own = await session.scalar(
+        select(Streamer.end_grace_s).where(Streamer.id == recording.streamer_id)
+    )
+    return default_s if own is None else own
+
+
+def stream_id_of(recording: Recording) -> str:
+    """The source's id of its stream; "" where the source has no such thing."""
+    prefix = f"{recording.platform}:"
+    key = recording.source_key
+    return key.removeprefix(prefix) if recording.platform and key.startswith(prefix) else ""
+
+
 async def set_status(
     session: AsyncSession,
     recording_id: str | UUID,
@@ -185,7 +244,9 @@ async def note_detected(session: AsyncSession, recording_id: str | UUID, seen: D
     The streamer is the one with that login on that platform, if we follow it."""
     recording = await get_recording(session, recording_id, lock=True)
     if recording.streamer_id is None and seen.streamer_login:
-        known = await streamers.find_streamer(session, seen.platform, seen.streamer_login)
+        known = await streamers.find_seen(
+            session, seen.platform, seen.streamer_login, seen.platform_user_id
+        )
         recording.streamer_id = known.id if known else None
     if recording.streamer_id:
         await streamers.note_seen(

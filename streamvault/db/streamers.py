@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, text, update
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -183,6 +183,10 @@ async def list_streamers(
     session: AsyncSession, *, limit: int = 50, cursor: str | None = None
 ) -> Page[Streamer]:
     return await fetch_page(session, select(Streamer), Streamer.id, limit=limit, cursor=cursor)
+
+
+async def is_any_enabled(session: AsyncSession) -> bool:
+    return bool(await session.scalar(select(exists().where(Streamer.enabled))))
 
 
 async def list_enabled(session: AsyncSession, platform: str | None = None) -> list[EnabledStreamer]:

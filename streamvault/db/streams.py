@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import func, select, update
@@ -13,6 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from streamvault.db.ids import as_uuid, uuid7
 from streamvault.db.models import Recording, Stream, StreamEvent
 from streamvault.errors import NotFound
+
+# People set title and category one after the other; nobody wants a chapter of two seconds.
+DEBOUNCE = timedelta(seconds=3)
 
 
 async def note_stream(
@@ -69,31 +72,60 @@ async def add_channel_event(
     """Keep a change of title or category; `at` None means now. False if it changes nothing.
 
     Compared with what was said last before `at`, so that a repeated message is dropped even when
-    newer ones came in between. Raises NotFound."""
+    newer ones came in between. Changes that follow each other at once, as when somebody sets first
+    the title and then the category, become one. Raises NotFound."""
     at = at or datetime.now(UTC)
     recording = await session.get(Recording, as_uuid(recording_id), with_for_update=True)
     if recording is None:
         raise NotFound(f"there is no recording {recording_id}")
-    before = await session.scalar(
-        select(StreamEvent)
-        .where(StreamEvent.recording_id == recording.id, StreamEvent.timestamp <= at)
-        .order_by(StreamEvent.timestamp.desc(), StreamEvent.id.desc())
-        .limit(1)
-    )
-    if before and (before.title, before.category) == (title, category):
+    last = await _events_before(session, recording.id, at)
+    if last and (last[0].title, last[0].category) == (title, category):
         return False
+    if last and at - last[0].timestamp < DEBOUNCE:
+        undone = len(last) > 1 and (last[1].title, last[1].category) == (title, category)
+        if undone:
+            await session.delete(last[0])
+        else:
+            last[0].title, last[0].category = title, category
+    else:
+        session.add(
+            StreamEvent(
+                recording_id=recording.id,
+                stream_id=recording.stream_id,
+                streamer_id=recording.streamer_id,
+                timestamp=at,
+                kind="channel",
+                title=title,
+                category=category,
+            )
+        )
+    await session.flush()
+    return True
+
+
+async def add_streamer_event(
+    session: AsyncSession, streamer_id: UUID, at: datetime, title: str, category: str
+) -> None:
+    """Keep a change of title or category while nothing is recorded."""
     session.add(
         StreamEvent(
-            recording_id=recording.id,
-            stream_id=recording.stream_id,
-            timestamp=at,
-            kind="channel",
-            title=title,
-            category=category,
+            streamer_id=streamer_id, timestamp=at, kind="channel", title=title, category=category
         )
     )
     await session.flush()
-    return True
+
+
+async def _events_before(
+    session: AsyncSession, recording_id: UUID, at: datetime
+) -> Sequence[StreamEvent]:
+    """The last two, newest first."""
+    found = await session.scalars(
+        select(StreamEvent)
+        .where(StreamEvent.recording_id == recording_id, StreamEvent.timestamp <= at)
+        .order_by(StreamEvent.timestamp.desc(), StreamEvent.id.desc())
+        .limit(2)
+    )
+    return found.all()
 
 
 async def list_channel_events(

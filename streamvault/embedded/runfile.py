@@ -45,7 +45,7 @@ def only_supervisor(data_dir: Path) -> Iterator[None]:
     make_folders(data_dir, 0o711 if os.geteuid() == 0 else 0o700)
     with (data_dir / ".lock").open("a") as lock:
         if not _take(lock.fileno(), tries=_LOCK_TRIES):
-            found = _read(data_dir)
+            found = read(data_dir)
             who = f" (process {found.pid})" if found else ""
             raise Conflict(
                 f"StreamVault already runs on {data_dir}{who}",
@@ -73,7 +73,15 @@ def running(data_dir: Path) -> Running | None:
                 return None
     except FileNotFoundError:
         return None
-    return _read(data_dir)
+    return read(data_dir)
+
+
+def read(data_dir: Path) -> Running | None:
+    """What was written last; for children of the supervisor, which live no longer than it does."""
+    try:
+        return Running(**json.loads(_path(data_dir).read_text()))
+    except FileNotFoundError:
+        return None
 
 
 def _take(lock: int, tries: int) -> bool:
@@ -86,13 +94,6 @@ def _take(lock: int, tries: int) -> bool:
         else:
             return True
     return False
-
-
-def _read(data_dir: Path) -> Running | None:
-    try:
-        return Running(**json.loads(_path(data_dir).read_text()))
-    except FileNotFoundError:
-        return None
 
 
 def _path(data_dir: Path) -> Path:

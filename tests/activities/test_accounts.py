@@ -19,7 +19,7 @@ from streamvault.db import credentials, facts
 from streamvault.db.credentials import SealedCredential
 from streamvault.db.session import Database
 from streamvault.errors import TwitchUnavailable
-from streamvault.metrics import Metrics
+from streamvault.metrics.system import Metrics
 from streamvault.settings import check_settings
 from streamvault.twitch.oauth import TokenSet
 from tests.fake_twitch.client import Application, FakeTwitch

@@ -16,7 +16,7 @@ from activities.twitch_access import TwitchAccess
 from streamvault.db import credentials
 from streamvault.db.session import CONNECT_TIMEOUT_S, Database
 from streamvault.embedded.postgres import Postgres
-from streamvault.metrics import Metrics
+from streamvault.metrics.system import Metrics
 from streamvault.settings import Settings, check_settings
 
 TOKEN = "canaryofthebrowser0000000000"

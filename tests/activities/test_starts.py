@@ -11,9 +11,9 @@ from sqlalchemy import func, select
 from temporalio.testing import WorkflowEnvironment
 
 from activities.catalog import Catalog
-from activities.starts import start_processing, start_recording
+from activities.starts import start_processing, start_recording, start_seen
 from streamvault.contracts import Probed, Status, processing_workflow_id, stream_workflow_id
-from streamvault.db import captured, recordings
+from streamvault.db import captured, recordings, streamers
 from streamvault.db.models import Recording
 from streamvault.db.session import Database
 from streamvault.errors import Conflict, StreamOffline
@@ -208,3 +208,78 @@ async def test_processing_that_runs_is_not_started_twice(door: Door) -> None:
     row = await door.row(recording_id)
     with pytest.raises(Conflict, match="being processed already"):
         await start_processing(door.stage.client, row, door.stage.cast.host_id)
+
+
+class Followed(Door):
+    """A streamer whom we follow, seen by an automatic source."""
+
+    streamer_id = ""
+
+    async def follow(self) -> None:
+        async with self.db.begin() as session:
+            new = streamers.NewStreamer("fake", "alice", "Alice", ALICE)
+            streamer, _ = await streamers.add_streamer(session, new)
+            self.streamer_id = str(streamer.id)
+
+    async def seen(self, stream_id: str, grace_s: float = 90.0) -> tuple[str, bool]:
+        recording_id, created = await start_seen(
+            self.stage.client,
+            self.db,
+            Probed("fake", "alice", "Alice", stream_id, "speedrun"),
+            url=ALICE,
+            quality="best",
+            started_by="poll",
+            streamer_id=self.streamer_id,
+            grace_s=grace_s,
+        )
+        client = self.stage.client
+        self.stage.stream = client.get_workflow_handle_for(
+            RecordStream.run, stream_workflow_id("fake", stream_id)
+        )
+        return recording_id, created
+
+
+@pytest.fixture
+async def followed(door: Door) -> Followed:
+    followed = Followed(door.stage, door.db)
+    await followed.follow()
+    return followed
+
+
+async def test_a_new_stream_in_the_place_of_one_that_still_runs(followed: Followed) -> None:
+    """The old recording is told that it is over, and the new one continues it."""
+    stage, old, new = followed.stage, uuid.uuid4().hex, uuid.uuid4().hex
+    first, _ = await followed.seen(old)
+    await followed.until_recording()
+    second, created = await followed.seen(new)
+    assert created and second != first
+    assert str((await followed.row(second)).continues_id) == first
+    await stage.until_called("nudge")
+    [nudge] = stage.cast.recording.nudges
+    assert (nudge.recording_id, nudge.word) == (first, "another")
+
+
+async def test_a_new_stream_within_the_grace_continues_and_later_it_does_not(
+    followed: Followed,
+) -> None:
+    first, _ = await followed.seen(uuid.uuid4().hex)
+    await followed.until_recording()
+    await followed.finish()
+    second, _ = await followed.seen(uuid.uuid4().hex)
+    assert str((await followed.row(second)).continues_id) == first
+    await followed.until_recording(session=2)
+    await followed.finish()
+    third, _ = await followed.seen(uuid.uuid4().hex, grace_s=0.0)
+    assert (await followed.row(third)).continues_id is None
+
+
+async def test_seen_by_many_at_once_is_one_recording(followed: Followed) -> None:
+    """Sources and people, whatever each of them knows of the streamer."""
+    followed.stage.cast.streams.seen = Probed("fake", "alice", "Alice", followed.stream_id, "x")
+    told = [followed.seen(followed.stream_id) for _ in range(50)]
+    asked = [followed.start() for _ in range(50)]
+    started = await asyncio.gather(*told, *asked)
+    assert len({recording_id for recording_id, _ in started}) == 1
+    assert await followed.rows() == 1
+    row = await followed.row(started[0][0])
+    assert str(row.streamer_id) == followed.streamer_id

@@ -25,7 +25,7 @@ from streamvault.errors import (
     TwitchRefused,
     TwitchUnavailable,
 )
-from streamvault.metrics import Metrics
+from streamvault.metrics.system import Metrics
 from streamvault.settings import PREFIX, Settings, check_settings
 from streamvault.twitch.oauth import TokenSet
 from streamvault.twitch.tokens import USER

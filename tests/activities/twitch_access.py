@@ -9,7 +9,7 @@ from pathlib import Path
 
 from activities.twitch_access import TwitchAccess
 from streamvault.db.session import Database
-from streamvault.metrics import Metrics
+from streamvault.metrics.system import Metrics
 from streamvault.settings import check_settings
 from tests.fake_twitch.client import FakeTwitch
 from tests.fake_twitch.client_words import Application

@@ -25,7 +25,7 @@ from api.guard import Guard, Rules
 from streamvault.db.models import InboxMessage
 from streamvault.db.session import Database
 from streamvault.errors import DependencyUnavailable, TwitchNotConfigured
-from streamvault.metrics_eventsub import EventSubFigures
+from streamvault.metrics.eventsub import EventSubFigures
 from streamvault.settings import check_settings
 
 from .conftest import BASE, client_of

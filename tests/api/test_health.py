@@ -17,7 +17,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from activities import checkup
 from api.app import create_app
 from streamvault.contracts import CONTROL_QUEUE, DETECT_QUEUE, RECORD_QUEUE
-from streamvault.db import credentials, facts, recordings
+from streamvault.db import credentials, facts, recordings, streamers
 from streamvault.db.models import DeadLetter, InboxMessage
 from streamvault.db.session import Database
 from streamvault.embedded.postgres import Postgres
@@ -94,11 +94,18 @@ async def state(db: Database, name: str, **value: Any) -> None:
         await facts.put_fact(session, name, value)
 
 
+async def follow(db: Database) -> None:
+    async with db.begin() as session:
+        new = streamers.NewStreamer("url", "origin", "origin", "https://origin.example.org/a.m3u8")
+        await streamers.add_streamer(session, new)
+
+
 @pytest.mark.usefixtures("workers")
 async def test_an_installation_without_twitch_that_works_is_ok(
     client: httpx.AsyncClient, db: Database
 ) -> None:
     await state(db, facts.POLL, helix=False, why="no Twitch application is set up")
+    await follow(db)
     status, checks = await health_of(client)
     assert status == "ok", checks
     assert {name for name, check in checks.items() if check["state"] == "off"} == {
@@ -111,9 +118,15 @@ async def test_an_installation_without_twitch_that_works_is_ok(
     assert "STREAMVAULT_TWITCH_CLIENT_ID" in checks["twitch_api"]["hint"]
 
 
+async def test_while_nobody_is_followed_nobody_has_to_look(client: httpx.AsyncClient) -> None:
+    _, checks = await health_of(client)
+    assert (checks["poll"]["state"], checks["poll"]["note"]) == ("off", "nobody is followed")
+
+
 async def test_queues_that_nobody_polls_are_told(
-    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    await follow(db)
     # The server remembers for some minutes those who polled in the tests before.
     monkeypatch.setattr(checkup, "POLLED_WITHIN", timedelta(0))
     status, checks = await health_of(client)

@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from streamvault.contracts import STEPS, Status
 from streamvault.db import notifications, recordings
 from streamvault.db.session import Database
-from streamvault.metrics import PREFIX, Metrics
+from streamvault.metrics.system import PREFIX, Metrics
 
 from .conftest import Opened
 

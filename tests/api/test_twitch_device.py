@@ -22,7 +22,7 @@ from api.app import create_app
 from streamvault.contracts import DETECT_QUEUE, sign_in_workflow_id
 from streamvault.db import sign_ins
 from streamvault.db.session import Database
-from streamvault.metrics import Metrics
+from streamvault.metrics.system import Metrics
 from streamvault.settings import Settings
 from tests.api.conftest import client_of
 from tests.api.twitch_account import everything_stored, settings_of, status

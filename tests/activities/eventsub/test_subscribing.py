@@ -246,7 +246,7 @@ async def test_channels_that_authorised_us_cost_nothing(
 async def test_a_socket_that_follows_a_lost_one_waits_for_the_room_that_one_still_takes(
     twitch: FakeTwitch, db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("activities.subscription_round.ROOM_AGAIN_S", 0.5)
+    monkeypatch.setattr("activities.eventsub.round.ROOM_AGAIN_S", 0.5)
     async with stage_of(twitch, db, tmp_path, eventsub_transport="websocket") as stage:
         await stage.sign_in()
         await stage.followed(4)
@@ -322,7 +322,7 @@ async def test_a_worker_without_an_application_says_so(db: Database) -> None:
 async def test_without_the_applications_secret_only_an_account_helps(
     twitch: FakeTwitch, db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("activities.listening.LOOK_EVERY_S", 0.2)
+    monkeypatch.setattr("activities.eventsub.listening.LOOK_EVERY_S", 0.2)
     async with stage_of(twitch, db, tmp_path, twitch_client_secret=None) as stage:
         await stage.followed(1)
         async with stage.listening():

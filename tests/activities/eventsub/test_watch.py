@@ -72,7 +72,7 @@ async def test_a_streamer_that_left_is_not_listened_to_any_more(stage: Stage) ->
 async def test_a_change_of_who_is_followed_is_noticed_without_being_told(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("activities.listening.LOOK_EVERY_S", 0.2)
+    monkeypatch.setattr("activities.eventsub.listening.LOOK_EVERY_S", 0.2)
     async with stage.listening():
         await stage.until_fact(connected=True)
         (alice,) = await stage.followed(1)
@@ -220,8 +220,8 @@ async def test_what_was_heard_before_a_shutdown_is_stored(stage: Stage) -> None:
 async def test_a_shard_that_twitch_disabled_is_led_to_us_again(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("activities.listening.CHECK_SHARD_EVERY_S", 0.2)
-    monkeypatch.setattr("activities.listening.LOOK_EVERY_S", 0.2)
+    monkeypatch.setattr("activities.eventsub.listening.CHECK_SHARD_EVERY_S", 0.2)
+    monkeypatch.setattr("activities.eventsub.listening.LOOK_EVERY_S", 0.2)
     (alice,) = await stage.followed(1)
     async with stage.listening():
         await stage.until_settled(3)
@@ -238,7 +238,7 @@ async def test_a_shard_that_twitch_disabled_is_led_to_us_again(
 async def test_a_conduit_that_is_gone_is_made_anew_with_everything_on_it(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("activities.listening.LOOK_EVERY_S", 0.2)
+    monkeypatch.setattr("activities.eventsub.listening.LOOK_EVERY_S", 0.2)
     (alice,) = await stage.followed(1)
     async with stage.listening():
         await stage.until_settled(3)

@@ -194,7 +194,7 @@ async def test_a_restart_with_a_public_address_moves_from_the_conduit_to_webhook
 async def test_an_hour_later_the_better_rung_is_tried_again_and_nothing_is_lost_meanwhile(
     stage: Stage, door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("activities.listening.LOOK_EVERY_S", 0.5)
+    monkeypatch.setattr("activities.eventsub.listening.LOOK_EVERY_S", 0.5)
     door.is_broken = True
     (alice,) = await stage.followed(1)
     alice.online(speed=0)
@@ -272,7 +272,7 @@ async def until_all(stage: Stage, titles: set[str]) -> set[str]:
 async def test_the_previous_secret_is_forgotten_once_nothing_signed_with_it_can_come(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("activities.places.OLD_SECRET_KEPT", timedelta(seconds=1))
+    monkeypatch.setattr("activities.eventsub.places.OLD_SECRET_KEPT", timedelta(seconds=1))
     await stage.followed(1)
     async with stage.listening():
         await stage.until_fact(by_status={"enabled": 3})

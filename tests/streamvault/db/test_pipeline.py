@@ -101,6 +101,27 @@ async def test_a_title_said_twice_is_one_event(db: Database) -> None:
     assert [event.category for event in events] == ["Chat", "Chess", "Chat"]
 
 
+async def test_changes_that_follow_at_once_are_one_event(db: Database) -> None:
+    recording_id = await opened(db)
+    said = [
+        (0.0, "Intro", "Chat"),
+        (60.0, "Endgames", "Chat"),
+        (62.0, "Endgames", "Chess"),
+        (300.0, "A slip", "Chess"),
+        (302.0, "Endgames", "Chess"),
+    ]
+    for at_s, title, category in said:
+        async with db.begin() as session:
+            at = NOON + timedelta(seconds=at_s)
+            await streams.add_channel_event(session, recording_id, at, title, category)
+    async with db.begin() as session:
+        events = await streams.list_channel_events(session, recording_id)
+    assert [(e.timestamp - NOON, e.title, e.category) for e in events] == [
+        (timedelta(0), "Intro", "Chat"),
+        (timedelta(seconds=60), "Endgames", "Chess"),
+    ]
+
+
 async def test_a_stream_seen_again_is_open_again(db: Database) -> None:
     recording_id = await opened(db)
     seen = recordings.Detection("A", "twitch", "a", platform_stream_id="1", title="T")
