@@ -6,6 +6,7 @@ import contextlib
 import logging
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,13 +19,14 @@ from streamlink.plugin import Plugin
 from streamlink.session.http import SSLContextAdapter
 from streamlink.session.session import Streamlink
 from streamlink.stream.stream import Stream
-from urllib3.util import create_urllib3_context
+from urllib3.util import Retry, create_urllib3_context
 
 from streamvault.errors import SourceUnavailable, UnknownSource
 from streamvault.playback.addresses import host_of
 from streamvault.playback.failures import translate
 
 HTTP_TIMEOUT_S = 10
+REUSED_FOR_S = 3.0
 OPTIONS = {
     # REQUESTS_CA_BUNDLE and *_PROXY in the environment would silently win over what is set here.
     "http-trust-env": False,
@@ -80,7 +82,7 @@ class Visits:
             self._options["http-proxy"] = proxy_url
         if ca_bundle:
             self._options["http-ssl-verify"] = str(ca_bundle)
-        self._trust = _system_trust() if ca_bundle else None
+        self._connections = _Connections(_system_trust() if ca_bundle else None)
         self._plugins = Streamlink().plugins
         # Its lines hold addresses with tokens, and what matters comes back as an error.
         logging.getLogger("streamlink").setLevel(logging.CRITICAL)
@@ -102,8 +104,7 @@ class Visits:
     def _begin(self, url: str, anonymous: bool) -> Visit:
         session = Streamlink(self._options, plugins_builtin=False)
         session.plugins = self._plugins
-        if self._trust:
-            session.http.mount("https://", _Trusting(self._trust))
+        session.http.mount("https://", self._connections)
         with self._loading:
             # Not session.resolve_url: its cache would keep every session alive.
             match = session.plugins.match_url(url)
@@ -120,15 +121,31 @@ class Visits:
         return visit
 
 
-class _Trusting(SSLContextAdapter):
-    """Trusts what the given context holds; requests itself adds the file named by `verify`."""
+class _Connections(SSLContextAdapter):
+    """Connections that outlive a session, for a few seconds: fifty streams that begin at once need
+    not shake hands three hundred times. After a pause they are opened anew, since a network that
+    was away leaves dead ones behind, which only a time-out would show.
 
-    def __init__(self, trust: ssl.SSLContext) -> None:
+    Trusts what the given context holds; requests itself adds the file named by `verify`."""
+
+    def __init__(self, trust: ssl.SSLContext | None) -> None:
         self._trust = trust
-        super().__init__()
+        self._used_at = 0.0
+        # What the other side closed meanwhile is asked again; each of these questions may be.
+        super().__init__(max_retries=Retry(total=1, status=0, other=0, allowed_methods=None))
 
     def get_ssl_context(self) -> ssl.SSLContext:
-        return self._trust
+        return self._trust or super().get_ssl_context()
+
+    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+        now = time.monotonic()
+        if now - self._used_at > REUSED_FOR_S:
+            super().close()
+        self._used_at = now
+        return super().send(*args, **kwargs)
+
+    def close(self) -> None:
+        """A session that ends leaves them to the next one."""
 
 
 def _system_trust() -> ssl.SSLContext:

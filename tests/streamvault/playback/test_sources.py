@@ -183,9 +183,20 @@ async def test_no_error_holds_a_token(sources: Sources, live: FakeChannel) -> No
     assert caught.value.one_line == "usher.ttvnw.net cannot be reached through the proxy"
 
 
-async def test_a_proxy_that_refuses(sources: Sources, live: FakeChannel) -> None:
+async def test_a_proxy_that_refuses(live: FakeChannel) -> None:
+    sources = Sources(live.fake.proxy_url, live.fake.ca_bundle)
     with live.fake.proxy(mode="refuse"), pytest.raises(SourceUnavailable, match="proxy"):
         await sources.look(live.url)
+    sources.close()
+
+
+async def test_connections_that_were_cut_in_between_are_opened_anew(
+    sources: Sources, live: FakeChannel
+) -> None:
+    for _ in range(3):
+        assert (await sources.look(live.url)).login == live.login
+        assert live.fake.cut_connections() >= 1
+        assert (await sources.resolve(live.url)).variant
 
 
 async def test_an_authority_that_is_not_trusted(live: FakeChannel) -> None:
