@@ -12,8 +12,10 @@ import logging
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from time import monotonic
 
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
@@ -46,6 +48,8 @@ log = logging.getLogger(__name__)
 # How long a capture goes on without an attempt that watches it: a Temporal restart of 60 s, the
 # reconnect after it and the next attempt fit in.
 ORPHAN_GRACE_S = 180.0
+# The rows of parts are rewritten for their sizes; the totals go along with each beat.
+ROWS_EVERY_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -188,6 +192,9 @@ class _Saver:
         self._capture = capture
         self._attempt = attempt
         self._task: asyncio.Task[None] | None = None
+        self._told_step = False
+        self._rows: tuple[int, ...] = ()
+        self._rows_at = 0.0
 
     def save_aside(self) -> None:
         """Begin a save, unless the last one is still under way."""
@@ -203,13 +210,24 @@ class _Saver:
         try:
             async with self._db.begin() as session:
                 await captured.save_progress(session, recording_id, progress_row(self._capture))
-                await save_timeline(session, recording_id, self._capture.timeline)
-                await steps.set_step(
-                    session, recording_id, Step.RECORD, StepState.RUNNING, attempt=self._attempt
-                )
+                await self._save_rows(session)
+                if not self._told_step:
+                    await steps.set_step(
+                        session, recording_id, Step.RECORD, StepState.RUNNING, attempt=self._attempt
+                    )
+            self._told_step = True
         except (StreamVaultError, SQLAlchemyError) as error:
             # The journal holds it all; the rows catch up at the next save.
             log.warning("progress not saved", extra={"recording_id": recording_id, "why": error})
+
+    async def _save_rows(self, session: AsyncSession) -> None:
+        """Parts, gaps and ads when there are more of them, and now and then as they grow."""
+        timeline, now = self._capture.timeline, monotonic()
+        rows = len(timeline.parts), len(timeline.gaps), len(timeline.ads)
+        if rows == self._rows and now - self._rows_at < ROWS_EVERY_S:
+            return
+        await save_timeline(session, self._capture.order.recording_id, timeline)
+        self._rows, self._rows_at = rows, now
 
 
 def _outcome(capture: Capture) -> Recorded:

@@ -21,6 +21,7 @@ def progress_row(capture: Capture) -> captured.Progress:
         bitrate_bps=now.bitrate_bps,
         variant=now.variant,
         codec=now.codecs,
+        totals=asdict(capture.timeline.totals),
         status=Status.RECORDING if now.state == "recording" else Status.RECONNECTING,
     )
 
