@@ -6,7 +6,13 @@ import hashlib
 from datetime import datetime, timedelta
 
 from temporalio.client import Client, WorkflowFailureError
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.common import (
+    SearchAttributeKey,
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -18,6 +24,7 @@ from streamvault.contracts import (
     ProcessInput,
     RecordStreamInput,
     Status,
+    Step,
     media_queue,
     processing_workflow_id,
     stream_workflow_id,
@@ -37,6 +44,8 @@ from streamvault.errors import (
 RECORD_STREAM = "RecordStream"
 PROCESS_RECORDING = "ProcessRecording"
 PROBE_SOURCE = "ProbeSource"
+SV_STAGE = SearchAttributeKey.for_keyword("SvStage")
+SV_STREAMER = SearchAttributeKey.for_keyword("SvStreamer")
 
 BY_PEOPLE = frozenset({"person", "cli"})
 STOPPED = "stopped"  # the reason of a recording that a person ended
@@ -212,6 +221,12 @@ async def _start_workflow(client: Client, recording: Recording) -> None:
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
             static_summary=_summary(recording),
             static_details=f"{recording.source_url}\n\nrecording `{recording.id}`",
+            search_attributes=TypedSearchAttributes(
+                [
+                    SearchAttributePair(SV_STAGE, str(Step.DETECT)),
+                    SearchAttributePair(SV_STREAMER, recording.streamer_name),
+                ]
+            ),
         )
     except RPCError as error:
         raise _temporal_away(error) from None

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy, WorkflowIDReusePolicy
+from temporalio.common import RetryPolicy, SearchAttributeUpdate, WorkflowIDReusePolicy
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
-    CancelledError,
     ChildWorkflowError,
-    FailureError,
     TimeoutType,
 )
 from temporalio.exceptions import TimeoutError as TemporalTimeoutError
@@ -46,6 +45,7 @@ with workflow.unsafe.imports_passed_through():
         StepState,
         processing_workflow_id,
     )
+    from workflows.children import cancel_child, failure_of, is_cancelled
     from workflows.notes import in_one_line, note_step, set_status
     from workflows.policies import (
         CATALOG_RETRY,
@@ -94,6 +94,11 @@ SEAL_TIMEOUT = timedelta(minutes=2)
 NO_ROOM = ("StorageFull", "StorageUnwritable")
 SEAL_RETRY = replace(CATALOG_RETRY, non_retryable_error_types=NO_ROOM)
 
+# Between the news of a stream and its first playlist half a minute can pass, and more.
+ANNOUNCED_BY = frozenset({"webhook", "conduit", "websocket", "poll"})
+ANNOUNCED_FOR = timedelta(minutes=3)
+ANNOUNCED_PAUSE = timedelta(seconds=5)
+
 Done = TypeVar("Done")
 
 
@@ -122,11 +127,15 @@ class RecordStream:
         self._decision = ""
         self._parked_error = ""
         self._failed = False
+        self._offline = False
+        """The last session found nothing live."""
         self._attempt: workflow.ActivityHandle[Any] | None = None
         """What a stop cancels."""
         self._capturing: Claim | None = None
         """Where a capture can be nudged."""
         self._child_runs = False
+        known = workflow.info().typed_search_attributes
+        self._shown = known.get(SV_STAGE, ""), known.get(SV_STREAMER, "")
 
     @workflow.run
     async def run(self, order: RecordStreamInput) -> StreamDone:
@@ -202,12 +211,14 @@ class RecordStream:
             recorded = await self._record_session(self._claim)
             if recorded.end == CaptureEnd.DISK:
                 await self._wait_for_room(recorded.reason)
+            elif recorded.end == CaptureEnd.NOTHING and self._may_still_come():
+                await self._wait_a_little(recorded.reason)
             elif recorded.end != CaptureEnd.DRAINED:
                 break
         return recorded
 
     async def _claim_host(self) -> None:
-        self._show(Step.RECORD, "looking for a recorder with room")
+        self._say("looking for a recorder with room")
         try:
             claim = await self._unless_stopped(
                 workflow.start_activity_method(
@@ -224,7 +235,7 @@ class RecordStream:
                 raise
             return
         self._claim, self._lost = claim, False
-        workflow.upsert_search_attributes([SV_HOST.value_set(claim.host_id)])
+        self._show(Step.RECORD, f"taken by {claim.host_id}", SV_HOST.value_set(claim.host_id))
 
     async def _record_session(self, claim: Claim) -> Recorded:
         self._session += 1
@@ -267,7 +278,27 @@ class RecordStream:
         if isinstance(cause, TemporalTimeoutError) and cause.type == TimeoutType.SCHEDULE_TO_START:
             self._lost = True
             return Recorded(CaptureEnd.DRAINED, reason="the recorder does not answer")
+        self._offline = isinstance(cause, ApplicationError) and cause.type == "StreamOffline"
         return Recorded(CaptureEnd.NOTHING, reason=in_one_line(error))
+
+    def _may_still_come(self) -> bool:
+        """Twitch announces a stream before it can be played; a person would rather be told."""
+        waited = workflow.now() - workflow.info().start_time
+        return (
+            self._offline
+            and self._order.started_by in ANNOUNCED_BY
+            and waited < ANNOUNCED_FOR
+            and self._stop_reason is None
+        )
+
+    async def _wait_a_little(self, reason: str) -> None:
+        self._say(f"announced, but not there yet: {reason}")
+        with suppress(TimeoutError):
+            await workflow.wait_condition(
+                lambda: self._stop_reason is not None,
+                timeout=ANNOUNCED_PAUSE,
+                timeout_summary="the stream is announced and may still come",
+            )
 
     async def _wait_for_room(self, reason: str) -> None:
         """Park the recording until somebody made room; the stream may well go on."""
@@ -333,9 +364,9 @@ class RecordStream:
             child = await self._start_processing()
             self._child_runs = True
             made_way = await self._while_it_runs(child)
-            failure = await _failure_of(child)
+            failure = await failure_of(child)
             self._child_runs = False
-            if not (made_way and _is_cancelled(failure)):
+            if not (made_way and is_cancelled(failure)):
                 return await self._conclude(failure)
             if self._resume_reason is not None and await self._can_resume():
                 self._stop_reason = None
@@ -376,7 +407,7 @@ class RecordStream:
                 self._resume_reason = None
                 self._say("restart came too late: the final file is there already")
             elif self._resume_reason is not None and not child.done():
-                return await _cancel(child)
+                return await cancel_child(child)
 
     async def _conclude(self, failure: ChildWorkflowError | None) -> StreamDone:
         if failure is None:
@@ -384,7 +415,7 @@ class RecordStream:
             return StreamDone(self._order.recording_id, Status.COMPLETED)
         # The child stands in the list of failures by itself; a second entry would only confuse.
         reason = getattr(failure.cause, "message", "") or str(failure.cause)
-        if _is_cancelled(failure):
+        if is_cancelled(failure):
             reason = "processing was cancelled"
             await set_status(self._order.recording_id, Status.FAILED, Step.REMUX, reason)
         self._show("done", reason)
@@ -510,12 +541,16 @@ class RecordStream:
         parked = [str(Step.RECORD)] if self._parked_error else []
         return PipelineStatus(self._stage, self._detail, parked, self._parked_error)
 
-    def _show(self, stage: str, detail: str) -> None:
+    def _show(self, stage: str, detail: str, *more: SearchAttributeUpdate[Any]) -> None:
+        """Each upsert is a write of the server's, so what it shows already is left out."""
         self._stage = stage
         self._say(detail)
-        workflow.upsert_search_attributes(
-            [SV_STAGE.value_set(stage), SV_STREAMER.value_set(self._detected.streamer)]
-        )
+        shown = str(stage), self._detected.streamer or self._shown[1]
+        stands = [SV_STAGE.value_set(shown[0]), SV_STREAMER.value_set(shown[1])]
+        updates = [*(stands if shown != self._shown else []), *more]
+        self._shown = shown
+        if updates:
+            workflow.upsert_search_attributes(updates)
 
     def _say(self, detail: str) -> None:
         self._detail = detail
@@ -532,28 +567,6 @@ class RecordStream:
             )
         except ActivityError as error:
             self._say(f"{word} did not reach the recorder: {in_one_line(error)}")
-
-
-async def _failure_of(child: workflow.ChildWorkflowHandle[Any, Any]) -> ChildWorkflowError | None:
-    try:
-        await child
-    except ChildWorkflowError as error:
-        workflow.logger.warning("processing ended badly", extra={"cause": str(error.cause)})
-        return error
-    return None
-
-
-async def _cancel(child: workflow.ChildWorkflowHandle[Any, Any]) -> bool:
-    """Whether it could be asked: it may have ended in this moment."""
-    try:
-        await workflow.get_external_workflow_handle(child.id).cancel()
-    except FailureError:
-        return False
-    return True
-
-
-def _is_cancelled(failure: ChildWorkflowError | None) -> bool:
-    return failure is not None and isinstance(failure.cause, CancelledError)
 
 
 def _for_want_of_room(error: ActivityError) -> bool:

@@ -108,11 +108,13 @@ class Stage:
 
     # ---- the two workflows
 
-    async def go_live(self) -> None:
+    async def go_live(self, started_by: str = "person") -> None:
         # The skipping server skips while somebody waits on the handle that a start returned.
         self.stream = await self.client.start_workflow(
             RecordStream.run,
-            RecordStreamInput(self.recording_id, "https://example.org/alice"),
+            RecordStreamInput(
+                self.recording_id, "https://example.org/alice", started_by=started_by
+            ),
             id=self.stream.id,
             task_queue=CONTROL_QUEUE,
         )

@@ -400,6 +400,29 @@ async def test_an_offline_source_fails_with_the_reason_in_plain_words(stage: Sta
     await stage.keep(stage.stream, "record_stream-offline")
 
 
+async def test_an_announced_stream_is_waited_for(stage: Stage) -> None:
+    """Twitch tells of a stream some seconds before it can be played."""
+    offline = failure("nothing is live at twitch.tv/alice", "StreamOffline", permanent=True)
+    stage.cast.recording.ends.put_nowait(offline)
+    await stage.go_live(started_by="webhook")
+    await stage.until(lambda: len(stage.cast.recording.sessions) == 2)
+    assert not stage.cast.catalog.statuses
+    stage.cast.recording.ends.put_nowait(ENDED)
+    assert (await stage.stream.result()).outcome == Status.COMPLETED
+
+
+async def test_an_announced_stream_that_never_comes_fails(skipping: Stage) -> None:
+    offline = failure("nothing is live at twitch.tv/alice", "StreamOffline", permanent=True)
+    skipping.cast.recording.stored = 0
+    for _ in range(60):
+        skipping.cast.recording.ends.put_nowait(offline)
+    await skipping.go_live(started_by="webhook")
+    with pytest.raises(WorkflowFailureError):
+        await skipping.stream.result()
+    # Every 5 s for three minutes, give or take what the sessions themselves took.
+    assert 30 <= len(skipping.cast.recording.sessions) <= 37
+
+
 async def test_a_stream_that_ends_before_its_first_segment_fails(stage: Stage) -> None:
     stage.cast.recording.stored = 0
     await recording(stage)
