@@ -190,14 +190,15 @@ def measure_starts(fake: FakeTwitch, folder: Path, burst: int) -> Starts:
         wait_for_subscriptions(fake, app, 3 * (burst + 1))
         # The first start loads streamlink, once in the life of a process.
         warm.online()
-        first_segments(up, [warm.login])
+        first_segments(up, 1)
         streamlink_s = resolve_with_streamlink(fake, warm)
         warm.offline()
         fake.go_live(channels, over_s=1)
-        stored = first_segments(up, [channel.login for channel in channels])
+        stored = first_segments(up, burst + 1)
         told = {
             delivery.user_id: delivery.at
             for delivery in reversed(fake.deliveries(app=app, type="stream.online"))
+            if delivery.message_type == "notification"
         }
     delays = [stored[channel.login] - told[channel.user_id] for channel in channels]
     return Starts(sorted(delays), streamlink_s)
@@ -211,23 +212,19 @@ def wait_for_subscriptions(fake: FakeTwitch, app: Application, count: int) -> No
         time.sleep(0.5)
 
 
-def first_segments(up: Up, logins: Sequence[str]) -> dict[str, float]:
-    """When each one's first part held something, as epoch seconds, within 50 ms."""
+def first_segments(up: Up, count: int) -> dict[str, float]:
+    """When each recording's first part held something: epoch seconds, within 50 ms, by login."""
     found: dict[str, float] = {}
     deadline = time.monotonic() + PATIENCE_S
-    while len(found) < len(logins):
+    while len(found) < count:
         if time.monotonic() > deadline:
-            raise SystemExit(f"{len(logins) - len(found)} streams were not recorded\n{up.tail()}")
-        for login in logins:
-            if login not in found and _has_bytes(up.library, login):
-                found[login] = time.time()
+            raise SystemExit(f"{count - len(found)} streams were not recorded\n{up.tail()}")
+        for part in up.library.glob("*/*/.streamvault/*/part-0001.*"):
+            if part.parent.name not in found and part.stat().st_size:
+                found[part.parent.name] = time.time()
         time.sleep(0.05)
-    return found
-
-
-def _has_bytes(library: Path, login: str) -> bool:
-    parts = library.glob(f"{login}/*/.streamvault/*/part-0001.*")
-    return any(path.stat().st_size for path in parts)
+    recordings = up.get(f"/api/recordings?limit={min(count, 200)}")["items"]
+    return {row["streamer"]["login"]: found[row["id"]] for row in recordings}
 
 
 def resolve_with_streamlink(fake: FakeTwitch, channel: FakeChannel) -> float:
