@@ -35,9 +35,15 @@ class _PrivateUp:
         make_folders(self._data_dir, 0o711 if os.geteuid() == 0 else 0o700)
 
     def program(self) -> Program:
+        ours = {
+            "DATA_DIR": str(self._data_dir),
+            "PORT": "0",
+            # Whoever wants one recording does not want those of all streamers that are live.
+            "DETECTION": "false",
+        }
         return Program(
             (sys.executable, str(self._cli), "up"),
-            env=os.environ | {f"{PREFIX}DATA_DIR": str(self._data_dir), f"{PREFIX}PORT": "0"},
+            env=os.environ | {PREFIX + name: value for name, value in ours.items()},
             stop_signal=signal.SIGTERM,
             grace_s=_STOP_GRACE_S,
         )
