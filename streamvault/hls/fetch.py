@@ -10,17 +10,19 @@ import asyncio
 import os
 import ssl
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import certifi
 import pycurl
 
 from streamvault.errors import FetchFailed
+from streamvault.hls.transfers import Transfers
 from streamvault.logs import scrub
 
+T = TypeVar("T", bound="_Transfer")
 Sink = Callable[[list[bytes], bool], bool | None]
 """Takes the pieces that came since the last call, and whether they are the last. False means "not
 now": the transfer pauses, and they are offered again later. The last ones cannot be refused."""
@@ -58,6 +60,18 @@ class Received:
     status: int
 
 
+class Terms(NamedTuple):
+    """What a request asks for beside its address; mostly the same as the time before."""
+
+    headers: Mapping[str, str] | None
+    proxy: str | None
+    timeout_s: float
+    fresh: bool
+    max_bytes: int
+    stall_s: int = 0
+    byte_range: tuple[int, int] | None = None
+
+
 class Fetcher:
     """All HTTP transfers of one recorder process; bound to the event loop of its first request.
 
@@ -68,9 +82,9 @@ class Fetcher:
     def __init__(self, ca_bundle: Path | None = None, folder: Path | None = None) -> None:
         _keep_freed_memory()
         self._authorities = _Authorities(ca_bundle, folder)
-        self._multi = pycurl.AsyncCurlMulti()
-        self._multi.setopt(pycurl.M_MAXCONNECTS, MAX_CONNECTIONS)
-        self._idle: list[pycurl.Curl] = []
+        self._transfers = Transfers(MAX_CONNECTIONS)
+        self._idle_texts: list[_Text] = []
+        self._idle_streams: list[_Stream] = []
         self._streams: set[_Stream] = set()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -85,20 +99,14 @@ class Fetcher:
         fresh: bool = False,
     ) -> Page:
         """Fetch a playlist. `fresh` opens a new connection. Raises FetchFailed."""
-        text = _Text(url, proxy, max_bytes)
-        curl = self._prepare(text, headers, timeout_s, fresh)
-        curl.setopt(pycurl.ACCEPT_ENCODING, "")
-        curl.setopt(pycurl.HEADERFUNCTION, text.on_header)
-        curl.setopt(pycurl.WRITEFUNCTION, text.on_data, use_memoryview=True)
+        idle = self._idle_texts
+        text = idle.pop() if idle else _Text(self._authorities.path)
         try:
-            await self._perform(curl, text)
-            return Page(
-                text.body.decode("utf-8", "replace"),
-                text.status,
-                curl.getinfo(pycurl.EFFECTIVE_URL),
-            )
+            text.begin(url, Terms(headers, proxy, timeout_s, fresh, max_bytes))
+            await self._perform(text)
+            return text.page()
         finally:
-            self._release(curl)
+            self._release(text, idle)
 
     async def get(
         self,
@@ -118,95 +126,63 @@ class Fetcher:
         Raises FetchFailed, also for a body shorter than its Content-Length and for one that comes
         slower than MIN_SPEED_BYTES_S for `stall_s` seconds.
         """
-        stream = _Stream(url, proxy, max_bytes, sink)
-        curl = stream.curl = self._prepare(stream, headers, timeout_s, fresh)
-        curl.setopt(pycurl.FAILONERROR, 1)
-        curl.setopt(pycurl.MAXFILESIZE_LARGE, max_bytes)
-        curl.setopt(pycurl.LOW_SPEED_LIMIT, MIN_SPEED_BYTES_S)
-        curl.setopt(pycurl.LOW_SPEED_TIME, stall_s)
-        curl.setopt(pycurl.WRITEFUNCTION, stream.pieces.append)
-        if byte_range:
-            offset, length = byte_range
-            curl.setopt(pycurl.RANGE, f"{offset}-{offset + length - 1}")
-            stream.accepts = (206,)
-        else:
-            self._watch(stream)
+        idle = self._idle_streams
+        stream = idle.pop() if idle else _Stream(self._authorities.path, self._transfers)
         try:
-            await self._perform(curl, stream)
+            stream.begin(
+                url, Terms(headers, proxy, timeout_s, fresh, max_bytes, stall_s, byte_range)
+            )
+            stream.sink = sink
+            if not byte_range:
+                self._watch(stream)
+            await self._perform(stream)
             stream.hand_on(last=True)
             return Received(stream.size, stream.status)
         finally:
-            self._streams.discard(stream)
-            self._release(curl)
+            self._unwatch(stream)
+            self._release(stream, idle)
 
     async def aclose(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        await self._multi.aclose()
-        for curl in self._idle:
-            curl.close()
-        self._idle.clear()
+        self._transfers.close()
+        for transfer in (*self._idle_texts, *self._idle_streams):
+            transfer.curl.close()
+        self._idle_texts.clear()
+        self._idle_streams.clear()
 
-    def _prepare(
-        self,
-        transfer: _Transfer,
-        headers: Mapping[str, str] | None,
-        timeout_s: float,
-        fresh: bool,
-    ) -> pycurl.Curl:
-        curl = self._idle.pop() if self._idle else pycurl.Curl()
-        for option, value in (
-            (pycurl.URL, transfer.url),
-            (pycurl.PROTOCOLS, WEB_ONLY),
-            (pycurl.REDIR_PROTOCOLS, WEB_ONLY),
-            (pycurl.FOLLOWLOCATION, 1),
-            (pycurl.MAXREDIRS, MAX_REDIRECTS),
-            (pycurl.NOSIGNAL, 1),
-            # One stream per connection: a lost packet must not hold up fifty recordings.
-            (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1),
-            (pycurl.CONNECTTIMEOUT, CONNECT_TIMEOUT_S),
-            (pycurl.TIMEOUT_MS, int(timeout_s * 1000)),
-            (pycurl.DNS_CACHE_TIMEOUT, DNS_CACHE_S),
-            (pycurl.BUFFERSIZE, READ_BUFFER_BYTES),
-            (pycurl.TLS13_CIPHERS, TLS13_CIPHERS),
-            (pycurl.CAINFO, self._authorities.path),
-            (pycurl.PROXY_CAINFO, self._authorities.path),
-            # Always set: an unset proxy would be taken from the environment.
-            (pycurl.PROXY, transfer.proxy or ""),
-            (pycurl.FRESH_CONNECT, int(fresh)),
-            (pycurl.HTTPHEADER, [f"{name}: {value}" for name, value in (headers or {}).items()]),
-        ):
-            curl.setopt(option, value)
-        return curl
-
-    async def _perform(self, curl: pycurl.Curl, transfer: _Transfer) -> None:
+    async def _perform(self, transfer: _Transfer) -> None:
         try:
-            await self._multi.perform(curl)
+            await self._transfers.perform(transfer.curl)
         except pycurl.error as error:
-            transfer.status = curl.getinfo(pycurl.RESPONSE_CODE)
+            transfer.status = transfer.curl.getinfo(pycurl.RESPONSE_CODE)
             raise transfer.failure(error) from None
-        transfer.status = curl.getinfo(pycurl.RESPONSE_CODE)
+        transfer.clean = True
+        transfer.status = transfer.curl.getinfo(pycurl.RESPONSE_CODE)
         if transfer.status not in transfer.accepts:
             raise transfer.refusal()
 
-    def _release(self, curl: pycurl.Curl) -> None:
-        if self._multi.closed:
-            curl.close()
-            return
-        curl.reset()
-        self._idle.append(curl)
+    def _release(self, transfer: T, idle: list[T]) -> None:
+        if transfer.clean and not self._transfers.closed:
+            idle.append(transfer)
+        else:
+            transfer.curl.close()
 
     def _watch(self, stream: _Stream) -> None:
         self._streams.add(stream)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(HAND_ON_S, self._hand_on)
 
+    def _unwatch(self, stream: _Stream) -> None:
+        self._streams.discard(stream)
+        if self._timer is not None and not self._streams:
+            self._timer.cancel()
+            self._timer = None
+
     def _hand_on(self) -> None:
-        self._timer = None
+        self._timer = asyncio.get_running_loop().call_later(HAND_ON_S, self._hand_on)
         for stream in self._streams:
             stream.hand_on()
-        if self._streams:
-            self._timer = asyncio.get_running_loop().call_later(HAND_ON_S, self._hand_on)
 
 
 def _keep_freed_memory() -> None:
@@ -218,14 +194,50 @@ def _keep_freed_memory() -> None:
 
 
 class _Transfer:
-    """What one request is, and how its failure is told."""
+    """A libcurl handle that is used again, and what its request is at the moment."""
 
-    def __init__(self, url: str, proxy: str | None, limit: int) -> None:
-        self.url = url
-        self.proxy = proxy
-        self.limit = limit
+    def __init__(self, authorities: str) -> None:
+        self.curl = pycurl.Curl()
+        for option, value in (
+            (pycurl.PROTOCOLS, WEB_ONLY),
+            (pycurl.REDIR_PROTOCOLS, WEB_ONLY),
+            (pycurl.FOLLOWLOCATION, 1),
+            (pycurl.MAXREDIRS, MAX_REDIRECTS),
+            (pycurl.NOSIGNAL, 1),
+            # One stream per connection: a lost packet must not hold up fifty recordings.
+            (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1),
+            (pycurl.CONNECTTIMEOUT, CONNECT_TIMEOUT_S),
+            (pycurl.DNS_CACHE_TIMEOUT, DNS_CACHE_S),
+            (pycurl.BUFFERSIZE, READ_BUFFER_BYTES),
+            (pycurl.TLS13_CIPHERS, TLS13_CIPHERS),
+            (pycurl.CAINFO, authorities),
+            (pycurl.PROXY_CAINFO, authorities),
+        ):
+            self.curl.setopt(option, value)
+        self._terms: Terms | None = None
+        self.url = ""
         self.status = 0
-        self.accepts: tuple[int, ...] = (200, 203)
+        self.clean = False
+        """The last request came to its end, so that the handle can be used again."""
+
+    def begin(self, url: str, terms: Terms) -> None:
+        self.url, self.status, self.clean = url, 0, False
+        self.curl.setopt(pycurl.URL, url)
+        # Each option costs a call into libcurl, and a live stream never changes them.
+        if terms != self._terms:
+            self.agree(terms)
+            self._terms = terms
+
+    def agree(self, terms: Terms) -> None:
+        headers = [f"{name}: {value}" for name, value in (terms.headers or {}).items()]
+        # An empty list would leave those of the request before.
+        self.curl.setopt(pycurl.HTTPHEADER, headers or None)
+        # Always set: an unset proxy would be taken from the environment.
+        self.curl.setopt(pycurl.PROXY, terms.proxy or "")
+        self.curl.setopt(pycurl.TIMEOUT_MS, int(terms.timeout_s * 1000))
+        self.curl.setopt(pycurl.FRESH_CONNECT, int(terms.fresh))
+        self.proxy, self.limit = terms.proxy, terms.max_bytes
+        self.accepts: tuple[int, ...] = (206,) if terms.byte_range else (200, 203)
 
     def refusal(self) -> FetchFailed:
         if self.accepts == (206,) and self.status == 200:
@@ -257,61 +269,96 @@ class _Transfer:
 class _Text(_Transfer):
     """A small body, counted as it is unpacked; that of an error is drained and dropped."""
 
-    def __init__(self, url: str, proxy: str | None, limit: int) -> None:
-        super().__init__(url, proxy, limit)
-        self.body = bytearray()
+    def __init__(self, authorities: str) -> None:
+        super().__init__(authorities)
+        self._head: list[bytes] = []
+        self._body = bytearray()
+        self._dropped = 0
+        self.curl.setopt(pycurl.ACCEPT_ENCODING, "")
+        self.curl.setopt(pycurl.HEADERFUNCTION, self._head.append)
+        self.curl.setopt(pycurl.WRITEFUNCTION, self._on_data, use_memoryview=True)
+
+    def begin(self, url: str, terms: Terms) -> None:
+        super().begin(url, terms)
+        self._head.clear()
+        self._body.clear()
         self._dropped = 0
 
-    def on_header(self, line: bytes) -> None:
-        # getinfo() is not allowed inside a callback, so the status line is read here.
-        if line.startswith(b"HTTP/"):
-            fields = line.split(None, 2)
-            self.status = int(fields[1]) if len(fields) > 1 and fields[1].isdigit() else 0
+    def page(self) -> Page:
+        text = self._body.decode("utf-8", "replace")
+        return Page(text, self.status, self.curl.getinfo(pycurl.EFFECTIVE_URL))
 
-    def on_data(self, piece: memoryview) -> int | None:
+    def _on_data(self, piece: memoryview) -> int | None:
+        # getinfo() is not allowed inside a callback, so the status line is read here.
+        self.status = _last_status(self._head)
         if self.status not in self.accepts:
             self._dropped += len(piece)
             return None if self._dropped <= ERROR_BODY_BYTES else -1
-        if len(self.body) + len(piece) > self.limit:
+        if len(self._body) + len(piece) > self.limit:
             return -1
-        self.body += piece
+        self._body += piece
         return None
+
+
+def _last_status(head: list[bytes]) -> int:
+    """Of the last answer among these lines; redirects and proxies bring several."""
+    for line in reversed(head):
+        if line.startswith(b"HTTP/"):
+            fields = line.split(None, 2)
+            return int(fields[1]) if len(fields) > 1 and fields[1].isdigit() else 0
+    return 0
 
 
 class _Stream(_Transfer):
     """A large body, handed on piece by piece."""
 
-    def __init__(self, url: str, proxy: str | None, limit: int, sink: Sink) -> None:
-        super().__init__(url, proxy, limit)
-        self._sink = sink
+    def __init__(self, authorities: str, transfers: Transfers) -> None:
+        super().__init__(authorities)
+        self._transfers = transfers
         self._state = pycurl.PAUSE_CONT
-        self.curl: pycurl.Curl
-        self.pieces: list[bytes] = []
+        self._pieces: list[bytes] = []
+        self.sink: Sink
         self.size = 0
+        self.curl.setopt(pycurl.FAILONERROR, 1)
+        self.curl.setopt(pycurl.LOW_SPEED_LIMIT, MIN_SPEED_BYTES_S)
+        self.curl.setopt(pycurl.WRITEFUNCTION, self._pieces.append)
+
+    def begin(self, url: str, terms: Terms) -> None:
+        super().begin(url, terms)
+        self._state = pycurl.PAUSE_CONT
+        self._pieces.clear()
+        self.size = 0
+
+    def agree(self, terms: Terms) -> None:
+        super().agree(terms)
+        self.curl.setopt(pycurl.MAXFILESIZE_LARGE, terms.max_bytes)
+        self.curl.setopt(pycurl.LOW_SPEED_TIME, terms.stall_s)
+        if terms.byte_range:
+            offset, length = terms.byte_range
+            self.curl.setopt(pycurl.RANGE, f"{offset}-{offset + length - 1}")
+        else:
+            self.curl.unsetopt(pycurl.RANGE)
 
     @property
     def has_bytes(self) -> bool:
-        return bool(self.size or self.pieces)
+        return bool(self.size or self._pieces)
 
     def hand_on(self, *, last: bool = False) -> None:
-        if not self.pieces and not last:
+        if not self._pieces and not last:
             return
-        pieces = self.pieces.copy()
-        if self._sink(pieces, last) is False and not last:
+        pieces = self._pieces.copy()
+        if self.sink(pieces, last) is False and not last:
             self._pause(pycurl.PAUSE_RECV)
             return
-        self.pieces.clear()
+        self._pieces.clear()
         self.size += sum(map(len, pieces))
         if not last:
             self._pause(pycurl.PAUSE_CONT)
 
     def _pause(self, state: int) -> None:
-        if state == self._state:
-            return
-        self._state = state
-        # One that is finished, and only not been told so yet, cannot be paused and need not be.
-        with suppress(pycurl.error):
-            self.curl.pause(state)
+        if state != self._state:
+            self._state = state
+            self._transfers.pause(self.curl, state)
 
 
 class _Authorities:

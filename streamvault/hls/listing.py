@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 
 from streamvault.contracts import CaptureEnd, GapCause
 from streamvault.errors import (
@@ -26,7 +25,7 @@ from streamvault.hls.download import Health, Hole, Joined, Waiting, WaitingList
 from streamvault.hls.ending import EndWatch, Verdict
 from streamvault.hls.fetch import Fetcher
 from streamvault.hls.order import Resolve
-from streamvault.hls.playlist import MediaPlaylist, Segment, parse_media_playlist
+from streamvault.hls.playlist import MediaPlaylist, PlaylistReader, Segment
 from streamvault.hls.records import (
     FORMAT_VERSION,
     Gap,
@@ -98,6 +97,7 @@ class Listing:
         self._target_s = 0.0
         self._segment_s = 0.0
         self._text = ""
+        self._reader = PlaylistReader()
         self._ended = False
         self._behind_since: float | None = None
         self._resumed: Callable[[int, float], Record] | None = None
@@ -293,7 +293,7 @@ class Listing:
         )
         if page.text == self._text:
             return None
-        playlist = parse_media_playlist(page.text, page.url)
+        playlist = self._reader.read(page.text, page.url)
         self._text = page.text
         return playlist
 
@@ -415,9 +415,11 @@ class Listing:
         return None
 
     async def _pause(self) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._pause_s):
-                await self._wake.wait()
+        alarm = asyncio.get_running_loop().call_later(self._pause_s, self._wake.set)
+        try:
+            await self._wake.wait()
+        finally:
+            alarm.cancel()
         self._wake.clear()
 
     @property

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import accumulate
+from itertools import accumulate, islice
 from urllib.parse import quote, urljoin, urlsplit
 
 from streamvault.errors import EncryptedStream, PlaylistError
@@ -21,6 +21,8 @@ from streamvault.errors import EncryptedStream, PlaylistError
 MAX_TEXT = 4 * 1024 * 1024
 """Characters. A day of 2 s segments in one EVENT playlist stays below it."""
 MAX_SEGMENTS = 20_000
+KEPT_LINES = 1000
+"""A longer playlist is read from the start each time: memory per recording is worth more."""
 MAX_SEGMENT_S = 86_400.0
 MAX_INTEGER = 2**64 - 1
 """RFC 8216 §4.2: decimal-integer."""
@@ -105,10 +107,54 @@ def parse_media_playlist(text: str, url: str) -> MediaPlaylist:
 
     Raises PlaylistError naming the line, EncryptedStream if segments need a key.
     """
-    lines = _checked_lines(text)
-    parser = _MediaParser(url, _AdBreaks(lines) if "#EXT-X-DATERANGE" in text else None)
-    _read_lines(lines, parser.read)
-    return parser.finish(len(lines))
+    return PlaylistReader().read(text, url)
+
+
+class PlaylistReader:
+    """Parses a live playlist that is fetched again and again.
+
+    From one time to the next a segment or two are new; what was read before is taken over, and the
+    outcome is that of `parse_media_playlist`.
+    """
+
+    def __init__(self) -> None:
+        self._url = ""
+        self._lines: list[str] = []
+        self._ads = _AdBreaks([])
+        self._playlist: MediaPlaylist | None = None
+
+    def read(self, text: str, url: str) -> MediaPlaylist:
+        """Raises as `parse_media_playlist`."""
+        lines = _checked_lines(text)
+        ads = _AdBreaks(lines if "#EXT-X-DATERANGE" in text else [])
+        parser = _MediaParser(url, ads)
+        behind_first = next(_addresses(lines), len(lines) - 1) + 1
+        _read_lines(lines, parser.read, 0, behind_first)
+        known = 0
+        if url == self._url and ads.breaks == self._ads.breaks:
+            known = self._take_known(parser, lines, behind_first)
+        _read_lines(lines, parser.read, behind_first + known)
+        playlist = parser.finish(len(lines))
+        keep = parser.plain and len(lines) <= KEPT_LINES
+        self._playlist = playlist if keep else None
+        self._url, self._ads, self._lines = url, ads, lines if keep else []
+        return playlist
+
+    def _take_known(self, parser: _MediaParser, lines: list[str], start: int) -> int:
+        """How many lines from `start` on are those behind the same segment of the last time; theirs
+        go to the parser, which has read one segment so far."""
+        old, first = self._playlist, parser.last
+        if old is None or first is None:
+            return 0
+        index = first.number - old.media_sequence
+        if not 0 <= index < len(old.segments) or not _leads_on_as(first, old.segments[index]):
+            return 0
+        old_start = next(islice(_addresses(self._lines), index, None)) + 1
+        known = self._lines[old_start : _last_address(self._lines) + 1]
+        if lines[start : start + len(known)] != known:
+            return 0
+        parser.take_over(old.segments[index + 1 :])
+        return len(known)
 
 
 def parse_master_playlist(text: str, url: str) -> tuple[Variant, ...]:
@@ -141,8 +187,24 @@ def _checked_lines(text: str) -> list[str]:
     raise PlaylistError(f"line 1: no #EXTM3U but {_shown(first)}")
 
 
-def _read_lines(lines: list[str], read: Callable[[str], None]) -> None:
-    for number, raw in enumerate(lines, 1):
+def _is_address(line: str) -> bool:
+    bare = line.strip()
+    return bare != "" and bare[0] != "#"
+
+
+def _addresses(lines: list[str]) -> Iterator[int]:
+    """Where the lines are that name a segment."""
+    return (index for index, line in enumerate(lines) if _is_address(line))
+
+
+def _last_address(lines: list[str]) -> int:
+    return next(i for i in range(len(lines) - 1, -1, -1) if _is_address(lines[i]))
+
+
+def _read_lines(
+    lines: list[str], read: Callable[[str], None], start: int = 0, end: int | None = None
+) -> None:
+    for number, raw in enumerate(lines[start:end], start + 1):
         line = raw.strip()
         if not line:
             continue
@@ -222,14 +284,14 @@ class _AdBreaks:
     """The stitched ad breaks that DATERANGE lines announce, ready to be asked by date."""
 
     def __init__(self, lines: list[str]) -> None:
-        breaks = sorted(_ad_breaks(lines))
-        self._starts = [start for start, _, _ in breaks]
+        self.breaks = sorted(_ad_breaks(lines))
+        self._starts = [start for start, _, _ in self.breaks]
         # The break that lasts longest among those begun by then decides, so one look is enough.
-        self._longest = list(accumulate(((e, k) for _, e, k in breaks), max))
+        self._longest = list(accumulate(((e, k) for _, e, k in self.breaks), max))
 
     def kind_at(self, date: float | None) -> str:
         """Kind of the break that covers this date; empty: none does."""
-        if date is None:
+        if date is None or not self._starts:
             return ""
         index = bisect_right(self._starts, date) - 1
         if index < 0:
@@ -270,9 +332,11 @@ def _date_range(found: dict[str, str]) -> tuple[float, float]:
 class _MediaParser:
     """Collects the tags of one segment after the other (RFC 8216 §4.3.2 and §4.3.3)."""
 
-    def __init__(self, url: str, ads: _AdBreaks | None) -> None:
+    def __init__(self, url: str, ads: _AdBreaks) -> None:
         self._url = url
         self._ads = ads
+        self.plain = True
+        """No tag that is about the whole playlist stands behind a segment."""
         self._segments: list[Segment] = []
         self._target_duration_s: float | None = None
         self._media_sequence = 0
@@ -282,28 +346,29 @@ class _MediaParser:
         self._init: InitSection | None = None
         self._range_end: tuple[str, int] | None = None
         self._begin_segment()
-        self._tags: dict[str, Callable[[str], None]] = {
-            "#EXTINF": self._extinf,
-            "#EXT-X-PROGRAM-DATE-TIME": self._program_date_time,
-            "#EXT-X-TARGETDURATION": self._target_duration,
-            "#EXT-X-MEDIA-SEQUENCE": self._sequence,
-            "#EXT-X-DISCONTINUITY-SEQUENCE": self._discontinuities_before,
-            "#EXT-X-DISCONTINUITY": self._discontinuity_here,
-            "#EXT-X-BYTERANGE": self._byte_range_here,
-            "#EXT-X-MAP": self._map,
-            "#EXT-X-KEY": self._key,
-            "#EXT-X-ENDLIST": self._endlist,
-            "#EXT-X-STREAM-INF": self._stream_inf,
-        }
 
     def read(self, line: str) -> None:
         if line[0] != "#":
             self._uri(line)
             return
         tag, _, value = line.partition(":")
-        handle = self._tags.get(tag)
+        handle = _MEDIA_TAGS.get(tag)
         if handle is not None:
-            handle(value)
+            handle(self, value)
+
+    @property
+    def last(self) -> Segment | None:
+        return self._segments[-1] if self._segments else None
+
+    def take_over(self, segments: Sequence[Segment]) -> None:
+        """Stand where reading these behind the ones so far would lead."""
+        if not segments:
+            return
+        self._segments += segments
+        last = segments[-1]
+        self._next_date = None if last.date is None else last.date + last.duration_s
+        self._init = last.init
+        self._range_end = last.byte_range and (last.uri, sum(last.byte_range))
 
     def finish(self, line_count: int) -> MediaPlaylist:
         if self._target_duration_s is None:
@@ -331,7 +396,7 @@ class _MediaParser:
             raise _Malformed(f"more than {MAX_SEGMENTS} segments")
         uri = _absolute(self._url, line)
         date = self._next_date
-        kind = self._ads.kind_at(date) if self._ads else ""
+        kind = self._ads.kind_at(date)
         if not kind and AD_TITLE in self._title:
             kind = "ad"
         self._segments.append(
@@ -372,6 +437,7 @@ class _MediaParser:
         self._next_date = _epoch(value)
 
     def _target_duration(self, value: str) -> None:
+        self.plain = self.plain and not self._segments
         # RFC 8216 wants an integer; some servers write 6.000.
         self._target_duration_s = _seconds(value)
 
@@ -381,6 +447,7 @@ class _MediaParser:
         self._media_sequence = _integer(value)
 
     def _discontinuities_before(self, value: str) -> None:
+        self.plain = self.plain and not self._segments
         self._discontinuity_sequence = _integer(value)
 
     def _discontinuity_here(self, _value: str) -> None:
@@ -409,10 +476,38 @@ class _MediaParser:
             )
 
     def _endlist(self, _value: str) -> None:
+        self.plain = False
         self._ended = True
 
     def _stream_inf(self, _value: str) -> None:
         raise _Malformed("a master playlist where a media playlist should be")
+
+
+_MEDIA_TAGS: dict[str, Callable[[_MediaParser, str], None]] = {
+    "#EXTINF": _MediaParser._extinf,
+    "#EXT-X-PROGRAM-DATE-TIME": _MediaParser._program_date_time,
+    "#EXT-X-TARGETDURATION": _MediaParser._target_duration,
+    "#EXT-X-MEDIA-SEQUENCE": _MediaParser._sequence,
+    "#EXT-X-DISCONTINUITY-SEQUENCE": _MediaParser._discontinuities_before,
+    "#EXT-X-DISCONTINUITY": _MediaParser._discontinuity_here,
+    "#EXT-X-BYTERANGE": _MediaParser._byte_range_here,
+    "#EXT-X-MAP": _MediaParser._map,
+    "#EXT-X-KEY": _MediaParser._key,
+    "#EXT-X-ENDLIST": _MediaParser._endlist,
+    "#EXT-X-STREAM-INF": _MediaParser._stream_inf,
+}
+
+
+def _leads_on_as(segment: Segment, other: Segment) -> bool:
+    """Whether the same lines behind either mean the same: date, init section and byte range are
+    all that goes from one segment to the next."""
+    return (
+        segment.uri == other.uri
+        and segment.date == other.date
+        and segment.duration_s == other.duration_s
+        and segment.init == other.init
+        and segment.byte_range == other.byte_range
+    )
 
 
 # ---- master playlist

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import errno
+import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate, takewhile
 from pathlib import Path
-from typing import Protocol, TypeVar
+from queue import SimpleQueue
+from typing import Any, Protocol, TypeVar
 
 from streamvault.errors import CaptureError, StorageFull, StorageUnwritable
 
@@ -27,6 +28,8 @@ QUEUE_BYTES = 48 * 1024 * 1024
 """Handed to writer threads and not written yet."""
 AHEAD_BYTES = 16 * 1024 * 1024
 """Segments fetched ahead, waiting for their turn."""
+FREE_BYTES = 2 * 1024 * 1024
+"""May stay with the process though nothing uses it: a little more than a segment."""
 STORAGE_ERRORS = (StorageFull, StorageUnwritable)
 FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -83,37 +86,106 @@ class Syncable(Protocol):
     def sync(self) -> None: ...
 
 
+class _Job:
+    """What the writer thread has to do, and who waits for it, if anybody."""
+
+    __slots__ = ("_done", "_error", "_loop", "_result", "_work")
+
+    def __init__(
+        self,
+        work: Callable[[], object],
+        loop: asyncio.AbstractEventLoop,
+        done: asyncio.Future[Any] | None = None,
+    ) -> None:
+        self._work = work
+        self._loop = loop
+        self._done = done
+        self._result: object = None
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        """On the writer thread."""
+        if self._done is not None and self._done.cancelled():
+            return
+        with self:
+            self._result = self._work()
+        if (self._done or self._error) and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._tell)
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
+        # Whatever it is: it is for who waits, and the thread has to go on for all the others.
+        self._error = error
+        return True
+
+    def _tell(self) -> None:
+        if self._done is None:
+            assert self._error is not None
+            raise self._error
+        if self._done.done():
+            return
+        if self._error is None:
+            self._done.set_result(self._result)
+        else:
+            self._done.set_exception(self._error)
+
+
 class Disk:
-    """The two threads of one file system."""
+    """The two threads of one file system. To be used on the event loop alone."""
 
     def __init__(self, name: str, sync_every_s: float = SYNC_EVERY_S) -> None:
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix=f"write-{name}")
-        self._later: list[Callable[[], None]] = []
+        self._jobs: list[_Job] = []
+        self._handed_over: SimpleQueue[list[_Job] | None] = SimpleQueue()
+        self._about_to = False
         self._watched: set[Syncable] = set()
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._writer = threading.Thread(target=self._work, name=f"write-{name}", daemon=True)
         self._syncer = threading.Thread(
             target=self._sync_all, args=(sync_every_s,), name=f"sync-{name}", daemon=True
         )
+        self._writer.start()
         self._syncer.start()
 
     async def run(self, job: Callable[[], T]) -> T:
         """Run a job after all those posted before it."""
-        before = self._take_later()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._writer, _run_in_order, before, job)
+        done: asyncio.Future[T] = loop.create_future()
+        self._jobs.append(_Job(job, loop, done))
+        self._hand_over_soon(loop)
+        return await done
 
     def post(self, job: Callable[[], None]) -> None:
         """Queue a job that keeps its own errors."""
-        self._writer.submit(_run_in_order, self._take_later(), job)
+        self.later(job)
+        self._hand_over_soon(asyncio.get_running_loop())
 
     def later(self, job: Callable[[], None]) -> None:
         """The same, but at the latest together with the next job of any recording."""
-        self._later.append(job)
+        self._jobs.append(_Job(job, asyncio.get_running_loop()))
 
-    def _take_later(self) -> list[Callable[[], None]]:
-        jobs, self._later = self._later, []
-        return jobs
+    def _hand_over_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        # Not at once: the thread would wake up only to wait for the interpreter's lock.
+        if not self._about_to:
+            self._about_to = True
+            loop.call_soon(self._hand_over)
+
+    def _hand_over(self) -> None:
+        self._about_to = False
+        jobs, self._jobs = self._jobs, []
+        self._handed_over.put(jobs)
+
+    def _work(self) -> None:
+        while self._one_round():
+            pass
+
+    def _one_round(self) -> bool:
+        """A function of its own, so that no variable keeps a written segment while it waits."""
+        jobs = self._handed_over.get()
+        for job in jobs or ():
+            job.run()
+        return jobs is not None
 
     def watch(self, files: Syncable) -> None:
         """Sync these every few seconds until `unwatch`."""
@@ -125,17 +197,21 @@ class Disk:
             self._watched.discard(files)
 
     def close(self) -> None:
+        """Wait for what was queued, then end the threads."""
         self._stop.set()
-        self._writer.shutdown(wait=True)
+        self._hand_over()
+        self._handed_over.put(None)
+        self._writer.join()
         self._syncer.join()
 
     def _sync_all(self, every_s: float) -> None:
+        resident_floor = 0
         while not self._stop.wait(every_s):
             with self._lock:
                 watched = tuple(self._watched)
             for files in watched:
                 files.sync()
-            _give_back_memory()
+            resident_floor = _give_back_memory(resident_floor)
 
 
 class Disks:
@@ -184,17 +260,21 @@ def _find_malloc_trim() -> Callable[[int], int] | None:
 _malloc_trim = _find_malloc_trim()
 
 
-def _give_back_memory() -> None:
+def _give_back_memory(floor_bytes: int) -> int:
     """Free pages between blocks stay with the process otherwise: with 25 recordings, 60 MB after
-    they all had caught up at once (malloc_trim(3))."""
-    if _malloc_trim is not None:
-        _malloc_trim(0)
+    they all had caught up at once (malloc_trim(3)).
+
+    Done when that much more is resident than the last time, which is returned: pages that are
+    given back and taken again with each segment cost a single recording 5 % of its CPU."""
+    if _malloc_trim is None or _resident_bytes() < floor_bytes + FREE_BYTES:
+        return floor_bytes
+    _malloc_trim(0)
+    return _resident_bytes()
 
 
-def _run_in_order(before: list[Callable[[], None]], job: Callable[[], T]) -> T:
-    for earlier in before:
-        earlier()
-    return job()
+def _resident_bytes() -> int:
+    """proc(5): the second field of statm, in pages. Where there is malloc_trim, there is this."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _device(directory: Path) -> int:

@@ -207,6 +207,26 @@ async def test_a_byte_range_is_asked_for_and_must_be_given(fetcher: Fetcher) -> 
     assert b"".join(got) == b"abc"
 
 
+async def test_what_one_request_asked_for_does_not_go_over_to_the_next(fetcher: Fetcher) -> None:
+    heads: list[bytes] = []
+
+    async def answer(head: bytes, writer: asyncio.StreamWriter) -> None:
+        heads.append(head)
+        writer.write(reply(206 if b"Range:" in head else 200, b"abc"))
+
+    async with serve(answer) as port:
+        url = f"http://127.0.0.1:{port}/"
+        for headers, byte_range in (({"X-One": "1"}, (10, 3)), (None, None), (None, (0, 3))):
+            received = await fetcher.get(
+                url, lambda _pieces, _last: None, headers=headers, byte_range=byte_range
+            )
+            assert received.size_bytes == 3
+        await fetcher.get_text(url, headers={"X-Two": "2"})
+        assert (await fetcher.get_text(url)).text == "abc"
+    asked = [[name for name in (b"X-One", b"X-Two", b"Range") if name in head] for head in heads]
+    assert asked == [[b"X-One", b"Range"], [], [b"Range"], [b"X-Two"], []]
+
+
 async def test_connections_are_used_again_also_after_an_error(fetcher: Fetcher) -> None:
     connections = set()
 

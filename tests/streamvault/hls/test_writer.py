@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,51 @@ async def test_a_slow_disk_does_not_hold_up_the_event_loop(disks: Disks, tmp_pat
     assert not slow.done()
     go_on.set()
     assert await slow
+
+
+async def test_an_error_nobody_foresaw_reaches_who_waits_and_the_rest_goes_on(
+    disks: Disks, tmp_path: Path
+) -> None:
+    disk = await disks.of(tmp_path)
+    reported: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _loop, about: reported.append(about.get("exception"))
+    )
+    unforeseen = ZeroDivisionError()
+
+    def fail() -> None:
+        raise unforeseen
+
+    disk.post(fail)
+    with pytest.raises(ZeroDivisionError):
+        await disk.run(fail)
+    assert await disk.run(lambda: "goes on") == "goes on"
+    assert reported == [unforeseen]
+
+
+async def test_a_job_that_nobody_waits_for_any_more_is_not_begun(
+    disks: Disks, tmp_path: Path
+) -> None:
+    disk = await disks.of(tmp_path)
+    go_on, done = threading.Event(), list[str]()
+    first = asyncio.create_task(disk.run(go_on.wait))
+    second = asyncio.create_task(disk.run(lambda: done.append("second")))
+    await asyncio.sleep(0)
+    second.cancel()
+    disk.post(lambda: done.append("posted"))
+    go_on.set()
+    await first
+    await disk.run(lambda: None)
+    assert done == ["posted"]
+
+
+async def test_closing_waits_for_what_was_queued(tmp_path: Path) -> None:
+    disks, done = Disks(sync_every_s=3600), list[int]()
+    disk = await disks.of(tmp_path)
+    for number in range(3):
+        disk.post(partial(done.append, number))
+    disks.close()
+    assert done == [0, 1, 2]
 
 
 async def test_folders_of_one_file_system_share_a_disk(disks: Disks, tmp_path: Path) -> None:
