@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-NAMES = ("start", "process", "recorder", "webhooks", "detect")
+NAMES = ("start", "process", "recorder", "webhooks", "detect", "faults")
 
 
 def main(arguments: list[str]) -> int:
