@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from temporalio import activity
 
 from activities.detection import CAPTURING, FILTERED, STOPPED, Detection
+from activities.progress import beat_for_ever
 from activities.twitch_facts import TwitchFacts
 from streamvault.contracts import Status, Watched
 from streamvault.db import facts, recordings, streamers
@@ -72,7 +73,7 @@ class Polling:
     async def detect_live(self) -> Watched:
         """Rounds of polling, until it is time to start anew."""
         beside = [
-            asyncio.create_task(_beat()),
+            asyncio.create_task(beat_for_ever(BEAT_S)),
             asyncio.create_task(listen(self.db, streamers.CHANGED, self.detection.soon)),
             asyncio.create_task(self._share_circuits()),
         ]
@@ -244,9 +245,3 @@ async def _all(at_once: int, work: Sequence[Awaitable[None]]) -> None:
                 log.warning("streamer not looked at", extra={"why": error.one_line})
 
     await asyncio.gather(*(one(item) for item in work))
-
-
-async def _beat() -> None:
-    while True:
-        activity.heartbeat()
-        await asyncio.sleep(BEAT_S)

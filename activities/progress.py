@@ -1,7 +1,8 @@
-"""How a step tells the database where it stands."""
+"""How an activity says that it lives, and a step where it stands."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,6 +13,23 @@ from streamvault.db import steps
 from streamvault.db.session import Database
 from streamvault.errors import StreamVaultError
 from streamvault.logs import scrub
+
+
+async def beat_for_ever(every_s: float) -> None:
+    """Heartbeats beside the work, until cancelled: an attempt that was handed to a worker just when
+    it stopped makes none, and is missed soon."""
+    while True:
+        activity.heartbeat()
+        await asyncio.sleep(every_s)
+
+
+@asynccontextmanager
+async def beating(every_s: float) -> AsyncIterator[None]:
+    task = asyncio.create_task(beat_for_ever(every_s))
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
 @asynccontextmanager

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 from temporalio import activity
 
-from activities.progress import step_of
-from streamvault.contracts import Detected, DetectInput, Probed, ProbeInput, Step
+from activities.progress import beating, step_of
+from streamvault.contracts import BEAT_S, Detected, DetectInput, Probed, ProbeInput, Step
 from streamvault.db import recordings, streams
 from streamvault.db.models import Recording
 from streamvault.db.session import Database
@@ -42,7 +42,7 @@ class Streams:
     @activity.defn
     async def detect(self, order: DetectInput) -> Detected:
         """Confirm that the source is live and give the recording its names and its folder."""
-        async with step_of(self.db, order.recording_id, Step.DETECT):
+        async with beating(BEAT_S), step_of(self.db, order.recording_id, Step.DETECT):
             async with self.db.begin() as session:
                 recording = await recordings.get_recording(session, order.recording_id)
                 grace_s = await recordings.grace_of(session, recording, self.end_grace_s)

@@ -14,7 +14,7 @@ with workflow.unsafe.imports_passed_through():
 
 # The activity returns after 6 h by itself.
 LISTEN_TIMEOUT = timedelta(hours=7)
-LISTEN_HEARTBEAT = timedelta(seconds=60)
+LISTEN_HEARTBEAT = timedelta(seconds=20)
 LISTEN_RETRY = RetryPolicy(
     initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)
 )

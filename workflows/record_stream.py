@@ -60,6 +60,8 @@ with workflow.unsafe.imports_passed_through():
 
 # One look at the source: a few requests of at most 10 s.
 DETECT_TIMEOUT = timedelta(seconds=60)
+# An attempt that was handed to a worker just when it stopped is lost without a word.
+DETECT_HEARTBEAT = timedelta(seconds=10)
 # A source that cannot be reached is asked for two minutes; the capture then goes on trying itself.
 DETECT_RETRY = RetryPolicy(
     initial_interval=timedelta(seconds=1),
@@ -194,6 +196,7 @@ class RecordStream:
                 DetectInput(self._order.recording_id, self._order.source_url),
                 task_queue=CONTROL_QUEUE,
                 start_to_close_timeout=DETECT_TIMEOUT,
+                heartbeat_timeout=DETECT_HEARTBEAT,
                 retry_policy=DETECT_RETRY,
                 summary="is it live, and what is on?",
             )

@@ -16,6 +16,7 @@ from activities.eventsub.places import SECRET_SETTLES, Places
 from activities.eventsub.rounds import Rounds
 from activities.eventsub.state import change_state
 from activities.eventsub.subscribing import Subscribing
+from activities.progress import beat_for_ever
 from streamvault.contracts import Watched
 from streamvault.db import streamers
 from streamvault.db.listening import listen
@@ -71,7 +72,7 @@ class EventSub:
         listening = self._listening()
         tasks = [
             asyncio.create_task(listening.run()),
-            asyncio.create_task(_beat()),
+            asyncio.create_task(beat_for_ever(BEAT_S)),
             asyncio.create_task(self._hear_of_changes()),
             asyncio.create_task(activity.wait_for_worker_shutdown()),
         ]
@@ -149,9 +150,3 @@ class EventSub:
         async with self.access.db.begin() as session:
             await change_state(session, refusals={})
         self._has_listened = True
-
-
-async def _beat() -> None:
-    while True:
-        activity.heartbeat()
-        await asyncio.sleep(BEAT_S)

@@ -58,6 +58,8 @@ class Script:
     calls: list[str] = field(default_factory=list)
     failures: dict[str, list[ApplicationError]] = field(default_factory=lambda: defaultdict(list))
     """Per activity: what its next attempts fail with."""
+    lost: list[str] = field(default_factory=list)
+    """Activities whose next attempt reaches a worker that never answers."""
     _gates: dict[str, asyncio.Event] = field(default_factory=dict)
 
     def hold(self, name: str) -> None:
@@ -69,6 +71,9 @@ class Script:
 
     async def play(self, name: str) -> None:
         self.calls.append(name)
+        if name in self.lost:
+            self.lost.remove(name)
+            await asyncio.Event().wait()
         gate = self._gates.get(name)
         while gate is not None and not gate.is_set():
             activity.heartbeat()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from temporalio.client import (
     WorkflowExecutionStatus,
@@ -398,6 +400,14 @@ async def test_an_offline_source_fails_with_the_reason_in_plain_words(stage: Sta
         (Step.DETECT, "failed", words)
     ]
     await stage.keep(stage.stream, "record_stream-offline")
+
+
+async def test_a_look_that_a_stopping_worker_took_along_is_made_up_for(stage: Stage) -> None:
+    stage.cast.script.lost.append("detect")
+    async with asyncio.timeout(30):
+        await stage.go_live()
+        await stage.until(lambda: len(stage.cast.recording.sessions) == 1)
+    assert stage.cast.work() == ["detect", "detect", "claim", "record"]
 
 
 async def test_an_announced_stream_is_waited_for(stage: Stage) -> None:
