@@ -81,6 +81,12 @@ async def add_channel_event(
     last = await _events_before(session, recording.id, at)
     if last and (last[0].title, last[0].category) == (title, category):
         return False
+    after = await _event_after(session, recording.id, at)
+    if after and (after.title, after.category) == (title, category):
+        # Another source said so first, though later: this time is nearer to the truth.
+        after.timestamp = at
+        await session.flush()
+        return True
     if last and at - last[0].timestamp < DEBOUNCE:
         undone = len(last) > 1 and (last[1].title, last[1].category) == (title, category)
         if undone:
@@ -126,6 +132,18 @@ async def _events_before(
         .limit(2)
     )
     return found.all()
+
+
+async def _event_after(
+    session: AsyncSession, recording_id: UUID, at: datetime
+) -> StreamEvent | None:
+    found: StreamEvent | None = await session.scalar(
+        select(StreamEvent)
+        .where(StreamEvent.recording_id == recording_id, StreamEvent.timestamp > at)
+        .order_by(StreamEvent.timestamp, StreamEvent.id)
+        .limit(1)
+    )
+    return found
 
 
 async def list_channel_events(

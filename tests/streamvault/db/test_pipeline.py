@@ -122,6 +122,22 @@ async def test_changes_that_follow_at_once_are_one_event(db: Database) -> None:
     ]
 
 
+async def test_two_sources_that_tell_the_same_change_are_one_event(db: Database) -> None:
+    """EventSub dates a change when it was made, the poll when it saw it, and the poll was first."""
+    recording_id = await opened(db)
+    told = [(0, "Intro"), (60.5, "Endgames"), (60.1, "Endgames"), (90, "Endgames")]
+    for at_s, title in told:
+        async with db.begin() as session:
+            at = NOON + timedelta(seconds=at_s)
+            await streams.add_channel_event(session, recording_id, at, title, "Chess")
+    async with db.begin() as session:
+        events = await streams.list_channel_events(session, recording_id)
+    assert [(e.timestamp - NOON, e.title) for e in events] == [
+        (timedelta(0), "Intro"),
+        (timedelta(seconds=60.1), "Endgames"),
+    ]
+
+
 async def test_a_stream_seen_again_is_open_again(db: Database) -> None:
     recording_id = await opened(db)
     seen = recordings.Detection("A", "twitch", "a", platform_stream_id="1", title="T")
