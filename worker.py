@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvloop
-from prometheus_client import CollectorRegistry
 from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
@@ -42,11 +41,12 @@ from streamvault.db.session import Database
 from streamvault.errors import DependencyUnavailable
 from streamvault.logs import configure_logs
 from streamvault.metrics.server import serve_metrics
-from streamvault.metrics.system import PREFIX
 from streamvault.playback.sources import Sources
 from streamvault.settings import Settings, stable_host_id
 
 if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
     from activities.detection import Detection
     from activities.twitch_access import TwitchAccess
     from streamvault.hls.captures import Captures
@@ -120,7 +120,8 @@ class _Parts:
             ca_bundle=settings.ca_bundle,
             twitch_token=BrowserToken(settings, self.db),
         )
-        self.registry = CollectorRegistry()
+        self.own_figures: Callable[[], bytes] = bytes
+        """The page of `/metrics`; empty while there are none."""
 
 
 async def _build(
@@ -217,24 +218,27 @@ async def _watches_started(client: Client, parts: _Parts) -> bool:
 
 def _detection(client: Client, parts: _Parts, stack: AsyncExitStack) -> Worker:
     """What it takes to speak with Twitch is loaded for those who have an application there."""
+    from prometheus_client import CollectorRegistry, generate_latest
+
     from activities.detection import Detection
     from activities.following import Following
     from activities.polling import Polling
     from streamvault.metrics.detection import DetectionFigures
 
-    settings, db = parts.settings, parts.db
-    access = _open_twitch(parts, stack)
+    settings, db, registry = parts.settings, parts.db, CollectorRegistry()
+    parts.own_figures = lambda: generate_latest(registry)
+    access = _open_twitch(parts, registry, stack)
 
     async def twitch() -> TwitchAccess | None:
         return access
 
-    figures = DetectionFigures(parts.registry)
+    figures = DetectionFigures(registry)
     detection = Detection(db, client, parts.sources, settings.end_grace_s, figures)
     following = Following(db, twitch)
     polling = Polling(db, detection, settings.poll_interval_s, twitch, following.complete_profiles)
     activities: list[Callable[..., Any]] = [polling.detect_live]
     if access is not None:
-        activities += _twitch_activities(client, parts, access, detection)
+        activities += _twitch_activities(client, parts, registry, access, detection)
     return _worker(
         client,
         DETECT_QUEUE,
@@ -244,19 +248,26 @@ def _detection(client: Client, parts: _Parts, stack: AsyncExitStack) -> Worker:
     )
 
 
-def _open_twitch(parts: _Parts, stack: AsyncExitStack) -> TwitchAccess | None:
+def _open_twitch(
+    parts: _Parts, registry: CollectorRegistry, stack: AsyncExitStack
+) -> TwitchAccess | None:
     if not parts.settings.twitch_client_id:
         return None
     from activities.twitch_access import TwitchAccess
+    from streamvault.metrics.system import PREFIX
     from streamvault.metrics.twitch import TwitchFigures
 
-    access = TwitchAccess.open(parts.settings, parts.db, TwitchFigures(parts.registry, PREFIX))
+    access = TwitchAccess.open(parts.settings, parts.db, TwitchFigures(registry, PREFIX))
     stack.push_async_callback(access.close)
     return access
 
 
 def _twitch_activities(
-    client: Client, parts: _Parts, access: TwitchAccess, detection: Detection
+    client: Client,
+    parts: _Parts,
+    registry: CollectorRegistry,
+    access: TwitchAccess,
+    detection: Detection,
 ) -> list[Callable[..., Any]]:
     from activities.accounts import Accounts
     from activities.eventsub.state import SubscriptionCheck
@@ -264,12 +275,13 @@ def _twitch_activities(
     from activities.inbox import Inbox
     from activities.pictures import Pictures
     from streamvault.metrics.eventsub import EventSubFigures
+    from streamvault.metrics.system import PREFIX
     from streamvault.metrics.websocket import SocketFigures, SubscriptionFigures
 
     async def twitch() -> TwitchAccess | None:
         return access
 
-    db, registry = parts.db, parts.registry
+    db = parts.db
     figures = Figures(
         EventSubFigures(registry, PREFIX),
         SocketFigures(registry, PREFIX),
@@ -411,7 +423,7 @@ async def _show_figures(parts: _Parts, stack: AsyncExitStack) -> int:
     if not port:
         return 0
     beside = _free_port()
-    server = await serve_metrics(port, parts.registry, [beside])
+    server = await serve_metrics(port, lambda: parts.own_figures(), [beside])
     stack.callback(server.close)
     return beside
 

@@ -1,33 +1,34 @@
-"""A worker's own `/metrics`: ours and those of Temporal's client, on one loopback port."""
+"""A worker's own `/metrics`: ours and those of Temporal's client, on one loopback port.
+
+Knows no library: a worker without figures of its own need not load one.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 READ_TIMEOUT_S = 2.0
 HEAD_LIMIT = 8192
 
 
 async def serve_metrics(
-    port: int, registry: CollectorRegistry, beside: Iterable[int] = ()
+    port: int, own: Callable[[], bytes], beside: Iterable[int] = ()
 ) -> asyncio.Server:
-    """Answer every request on 127.0.0.1:`port` with the registry, and with what the ports `beside`
-    say."""
+    """Answer every request on 127.0.0.1:`port` with our own page, in the text format 0.0.4, and
+    what the ports `beside` say."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, TimeoutError, asyncio.IncompleteReadError, ValueError):
             async with asyncio.timeout(READ_TIMEOUT_S):
                 await reader.readuntil(b"\r\n\r\n")
             pages = await asyncio.gather(*(fetch_metrics(other) for other in beside))
-            body = b"".join([generate_latest(registry), *pages])
+            body = b"".join([own(), *pages])
             head = (
                 "HTTP/1.1 200 OK\r\n"
-                f"Content-Type: {CONTENT_TYPE_PLAIN_0_0_4}\r\n"
+                f"Content-Type: {CONTENT_TYPE}\r\n"
                 f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
             )
             writer.write(head.encode() + body)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from functools import partial
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.metrics_page import whole_page
@@ -27,7 +28,7 @@ def counter(name: str, value: float) -> CollectorRegistry:
 async def test_series_of_workers_carry_the_name_of_their_process() -> None:
     ports = {"worker-a": free_port(), "worker-b": free_port()}
     servers = [
-        await serve_metrics(port, counter("calls", value))
+        await serve_metrics(port, partial(generate_latest, counter("calls", value)))
         for port, value in zip(ports.values(), (2, 3), strict=True)
     ]
     own = counter("calls", 1)
@@ -65,7 +66,7 @@ async def test_a_page_in_chunks_is_put_together() -> None:
 
 async def test_nonsense_is_answered_by_hanging_up() -> None:
     port = free_port()
-    server = await serve_metrics(port, counter("calls", 1))
+    server = await serve_metrics(port, bytes)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"x" * 20_000)
     assert await reader.read(-1) == b""
