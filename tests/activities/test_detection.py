@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -13,11 +13,12 @@ from typing import Any, cast
 import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import select
+from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 
 from activities.catalog import Catalog
 from activities.detection import Detection
-from streamvault.contracts import Status, stream_workflow_id
+from streamvault.contracts import Status, processing_workflow_id, stream_workflow_id
 from streamvault.db import recordings, streamers, streams
 from streamvault.db.models import Recording, StreamEvent
 from streamvault.db.session import Database
@@ -94,6 +95,13 @@ class Alice:
             await recordings.set_status(session, row.id, Status.RECORDING)
         return row
 
+    async def leave(self) -> None:
+        """What still runs would look for a recorder among those of the tests to come."""
+        for row in await self.rows():
+            for workflow_id in (row.workflow_id, processing_workflow_id(str(row.id))):
+                with suppress(RPCError):
+                    await self.stage.client.get_workflow_handle(workflow_id).terminate()
+
     @property
     def workflow(self) -> Any:
         return self.stage.client.get_workflow_handle_for(
@@ -128,7 +136,9 @@ async def followed(environment: WorkflowEnvironment, db: Database) -> AsyncItera
     ]
     try:
         await stage.work()
-        yield Alice(stage, db, str(streamer.id))
+        alice = Alice(stage, db, str(streamer.id))
+        yield alice
+        await alice.leave()
     finally:
         await stage.close()
 
