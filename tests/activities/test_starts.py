@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 from sqlalchemy import func, select
+from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 
 from activities.catalog import Catalog
@@ -48,6 +50,15 @@ class Door:
         async with self.db.begin() as session:
             return await recordings.get_detail(session, recording_id)
 
+    async def leave(self) -> None:
+        """What still runs would look for a recorder among those of the tests to come."""
+        async with self.db.begin() as session:
+            rows = list(await session.scalars(select(Recording)))
+        for row in rows:
+            for workflow_id in (row.workflow_id, processing_workflow_id(str(row.id))):
+                with suppress(RPCError):
+                    await self.stage.client.get_workflow_handle(workflow_id).terminate()
+
     async def rows(self) -> int:
         async with self.db.begin() as session:
             return await session.scalar(select(func.count()).select_from(Recording)) or 0
@@ -78,7 +89,9 @@ async def door(temporal_dev: WorkflowEnvironment, db: Database) -> AsyncIterator
     ]
     try:
         await stage.work()
-        yield Door(stage, db)
+        door = Door(stage, db)
+        yield door
+        await door.leave()
     finally:
         await stage.close()
 
