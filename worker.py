@@ -97,10 +97,9 @@ async def _run(settings: Settings, roles: frozenset[str]) -> None:
         for worker in await _build(client, parts, roles, captures):
             await stack.enter_async_context(worker)
         with _ready_file(settings.data_dir, roles):
-            async with asyncio.TaskGroup() as group:
-                if "control" in roles and settings.detection:
-                    group.create_task(_detect(client, parts, stop))
-                await stop.wait()
+            if "control" in roles and settings.detection:
+                await _detect(client, parts, stop)
+            await stop.wait()
 
 
 class _Parts:

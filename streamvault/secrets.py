@@ -21,14 +21,8 @@ class Keyring:
     """Fernet keys; the first one encrypts, all of them open."""
 
     def __init__(self, keys: list[str]) -> None:
-        """Raises SettingsError for a key that is none."""
-        try:
-            self._fernet = MultiFernet([Fernet(key) for key in keys])
-        except ValueError:
-            raise SettingsError(
-                f"{PREFIX}SECRET_KEY: takes Fernet keys, comma separated",
-                hint="each is 32 bytes in URL-safe base64",
-            ) from None
+        """Raises ValueError for a key that is none."""
+        self._fernet = MultiFernet([Fernet(key) for key in keys])
 
     def seal(self, place: str, text: str) -> str:
         """`place` names row and column, such as `credentials.user_token`."""
@@ -46,12 +40,23 @@ class Keyring:
 
 
 def load_keyring(settings: Settings) -> Keyring:
-    """The keys of the setting, else of `DATA_DIR/secret.key`, which is made once."""
+    """The keys of the setting, else of `DATA_DIR/secret.key`, which is made once.
+
+    Raises SettingsError for a file that cannot be read or holds no key."""
     if settings.secret_key:
-        text = settings.secret_key.get_secret_value()
-    else:
-        text = _key_of(settings.data_dir / KEY_FILE)
-    return Keyring([key.strip() for key in text.split(",") if key.strip()])
+        return Keyring(_split(settings.secret_key.get_secret_value()))
+    path = settings.data_dir / KEY_FILE
+    try:
+        return Keyring(_split(_key_of(path)))
+    except ValueError:
+        raise SettingsError(
+            f"{path} holds no key",
+            hint="bring it back from a backup, or move it away to begin without the old secrets",
+        ) from None
+
+
+def _split(text: str) -> list[str]:
+    return [key.strip() for key in text.split(",") if key.strip()]
 
 
 def _key_of(path: Path) -> str:

@@ -5,6 +5,7 @@ No other module reads the environment. Secrets can also come as `STREAMVAULT_<NA
 
 from __future__ import annotations
 
+import base64
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -283,6 +284,15 @@ def _is_public_url(text: str) -> bool:
     return parts.scheme in {"http", "https"} and bool(parts.hostname)
 
 
+def _are_fernet_keys(text: str) -> bool:
+    # Not by the library that will use them: it costs every process some megabytes.
+    keys = [key.strip() for key in text.split(",") if key.strip()]
+    try:
+        return bool(keys) and all(len(base64.urlsafe_b64decode(key)) == 32 for key in keys)
+    except ValueError:
+        return False
+
+
 def _is_eventsub_secret(text: str) -> bool:
     return text.isascii() and 10 <= len(text) <= 100
 
@@ -296,6 +306,11 @@ _RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "host",
         is_loopback,
         "only 127.0.0.1, ::1 or localhost, since there is no sign-in yet",
+    ),
+    (
+        "secret_key",
+        lambda secret: _are_fernet_keys(secret.get_secret_value()),
+        "Fernet keys, comma separated, each 32 bytes in URL-safe base64",
     ),
     (
         "eventsub_secret",

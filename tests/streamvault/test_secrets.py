@@ -8,7 +8,7 @@ from cryptography.fernet import Fernet
 
 from streamvault.errors import SecretUnreadable, SettingsError
 from streamvault.secrets import Keyring, load_keyring
-from streamvault.settings import Secret, Settings
+from streamvault.settings import Settings, check_settings
 
 
 def new_key() -> str:
@@ -48,7 +48,24 @@ def test_processes_that_start_at_once_share_one_key_that_others_cannot_read(tmp_
     assert [path.name for path in (tmp_path / "fresh").iterdir()] == ["secret.key"]
 
 
-def test_a_key_that_is_none_names_the_variable(tmp_path: Path) -> None:
-    settings = Settings(data_dir=tmp_path, secret_key=Secret("hunter2"))
-    with pytest.raises(SettingsError, match="STREAMVAULT_SECRET_KEY: takes Fernet keys"):
-        load_keyring(settings)
+@pytest.mark.parametrize("value", ["hunter2", "hunter2,hunter3", ",", "Zm9v"])
+def test_a_key_that_is_none_names_the_variable(value: str) -> None:
+    with pytest.raises(SettingsError, match="STREAMVAULT_SECRET_KEY: takes Fernet keys") as error:
+        check_settings({"secret_key": value})
+    assert value not in error.value.one_line or value == ","
+
+
+def test_keys_are_taken_from_the_setting(tmp_path: Path) -> None:
+    both = f"{new_key()}, {new_key()}"
+    settings = check_settings({"data_dir": tmp_path, "secret_key": both})
+    assert load_keyring(settings).open("a.b", load_keyring(settings).seal("a.b", "text")) == "text"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", ["", "hunter2"])
+def test_a_damaged_key_file_is_named_and_not_replaced(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "secret.key"
+    file.write_text(content)
+    with pytest.raises(SettingsError, match=r"secret\.key holds no key"):
+        load_keyring(Settings(data_dir=tmp_path))
+    assert file.read_text() == content
