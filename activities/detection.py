@@ -16,12 +16,12 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities import starts
+from activities.engine import temporal_away
 from streamvault.contracts import Probed, Status
 from streamvault.db import recordings, streamers, streams
 from streamvault.db.models import Recording, Streamer
 from streamvault.db.session import Database
 from streamvault.errors import (
-    DependencyUnavailable,
     NotFound,
     SourceUnavailable,
     StoppedByPerson,
@@ -75,12 +75,14 @@ class Detection:
 
     async def heard_offline(self, streamer_id: str, told_by: str, at: datetime) -> None:
         """One witness for the end of what is being recorded. Raises DependencyUnavailable."""
+        streamer = await self._streamer(streamer_id)
+        if streamer is None or (streamer.live_since is not None and at < streamer.live_since):
+            return  # of an earlier stream, and late
         async with self.db.begin() as session:
-            await streamers.note_not_live(session, UUID(streamer_id))
-            running = _capturing(await recordings.open_of_streamer(session, streamer_id))
+            await streamers.note_not_live(session, streamer.id)
+            running = _capturing(await recordings.open_of_streamer(session, streamer.id))
         reason = OFFLINE_BY_POLL if told_by == "poll" else OFFLINE_BY_EVENT
         for recording in running:
-            # News of an earlier stream can be late.
             if at >= recording.started_at:
                 await self._signal_offline(recording, reason)
 
@@ -181,9 +183,7 @@ class Detection:
             await handle.signal("went_offline", reason)
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:
-                raise DependencyUnavailable(
-                    f"Temporal cannot be reached: {error.status.name.lower()}"
-                ) from None
+                raise temporal_away(error) from None
 
 
 def _capturing(rows: Sequence[Recording]) -> list[Recording]:

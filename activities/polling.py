@@ -12,19 +12,22 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+from uuid import UUID
 
+from sqlalchemy.exc import SQLAlchemyError
 from temporalio import activity
 
-from activities.detection import CAPTURING, FILTERED, STOPPED, Detection
+from activities.detection import CAPTURING, FILTERED, NOT_LIVE, STOPPED
 from activities.progress import beat_for_ever
 from activities.twitch_facts import TwitchFacts
 from streamvault.contracts import Status, Watched
 from streamvault.db import facts, recordings, streamers
 from streamvault.db.listening import listen
+from streamvault.db.recordings import OpenSource
 from streamvault.db.session import Database
 from streamvault.db.streamers import EnabledStreamer
-from streamvault.errors import DependencyUnavailable, StreamVaultError, TwitchError
+from streamvault.errors import SecretUnreadable, StreamVaultError, TwitchError
 from streamvault.source import News
 
 if TYPE_CHECKING:
@@ -37,6 +40,8 @@ log = logging.getLogger(__name__)
 WATCH_FOR = timedelta(hours=6)
 BEAT_S = 5.0
 SHARE_EVERY_S = 5.0
+# A list of streamers is added one by one, and each of them asks for a poll.
+GATHER_S = 0.5
 JITTER = 0.1
 # Get Streams has answered empty for a live stream, so one absence says nothing (twitchdev #558).
 ABSENT_FOR_S = 30.0
@@ -47,9 +52,45 @@ LOOKS_AT_ONCE = 4
 STARTS_AT_ONCE = 20
 
 
+class Detects(Protocol):
+    @property
+    def soon(self) -> asyncio.Event: ...
+
+    async def found_live(self, news: News) -> str: ...
+
+    async def heard_offline(self, streamer_id: str, told_by: str, at: datetime) -> None: ...
+
+    async def heard_channel(
+        self,
+        streamer_id: str,
+        *,
+        title: str,
+        category: str,
+        category_id: str,
+        at: datetime,
+        told_by: str,
+    ) -> None: ...
+
+
+@dataclass(frozen=True)
+class _Running:
+    """What is recorded at the moment."""
+
+    rows: Sequence[OpenSource]
+
+    def status_of(self, source_key: str) -> str:
+        """ "" when nothing stands for that source."""
+        return next((row.status for row in self.rows if row.source_key == source_key), "")
+
+    @property
+    def captured(self) -> frozenset[UUID | None]:
+        """The streamers who are being captured."""
+        return frozenset(row.streamer_id for row in self.rows if row.status in CAPTURING)
+
+
 @dataclass
 class _Absence:
-    """When somebody was last seen live and has been missing since."""
+    """Since when somebody who was live is missing."""
 
     since: float
     times: int = 1
@@ -59,11 +100,12 @@ class _Absence:
 @dataclass
 class Polling:
     db: Database
-    detection: Detection
+    detection: Detects
     interval_s: float
     twitch: Callable[[], Awaitable[TwitchAccess | None]]
     """None without a Twitch application."""
     complete_profiles: Callable[[], Awaitable[None]]
+    absent_for_s: float = ABSENT_FOR_S
     _absent: dict[str, _Absence] = field(default_factory=dict)
     _settled: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Why somebody who is live is not recorded, with what it depends on: nothing to ask again."""
@@ -98,9 +140,8 @@ class Polling:
         while True:
             try:
                 await known.share()
-            except DependencyUnavailable:
-                # The poll says so itself.
-                pass
+            except (StreamVaultError, SQLAlchemyError) as error:
+                log.warning("circuits not told", extra={"why": str(error)})
             await asyncio.sleep(SHARE_EVERY_S)
 
     async def _pause(self) -> bool:
@@ -113,6 +154,8 @@ class Polling:
         )
         for task in rest:
             task.cancel()
+        if asked in done and stopping not in done:
+            await asyncio.sleep(GATHER_S)
         self.detection.soon.clear()
         return stopping in done
 
@@ -121,13 +164,13 @@ class Polling:
             await self.complete_profiles()
             async with self.db.begin() as session:
                 rows = await streamers.list_enabled(session)
-                running = await recordings.open_sources(session)
+                running = _Running(await recordings.open_sources(session))
             await self._look_at_all(rows, running)
-        except (DependencyUnavailable, TwitchError) as error:
+        except StreamVaultError as error:
             # The next round is the next try.
             log.warning("poll not finished", extra={"why": error.one_line})
 
-    async def _look_at_all(self, rows: Sequence[EnabledStreamer], running: dict[str, str]) -> None:
+    async def _look_at_all(self, rows: Sequence[EnabledStreamer], running: _Running) -> None:
         """Helix for Twitch's; the player for the others, and for all while Helix is away."""
         access = await self.twitch()
         on_twitch = [row for row in rows if row.platform == "twitch" and row.user_id]
@@ -137,7 +180,7 @@ class Polling:
         if access is not None and on_twitch:
             try:
                 live = await self._ask_helix(access, on_twitch, running)
-            except TwitchError as error:
+            except (TwitchError, SecretUnreadable) as error:
                 why, rest = error.one_line, list(rows)
         await self._ask_players(rest, running)
         async with self.db.begin() as session:
@@ -147,7 +190,7 @@ class Polling:
     # ---- Helix
 
     async def _ask_helix(
-        self, access: TwitchAccess, rows: Sequence[EnabledStreamer], running: dict[str, str]
+        self, access: TwitchAccess, rows: Sequence[EnabledStreamer], running: _Running
     ) -> int:
         found = await access.helix.streams([row.user_id for row in rows if row.user_id])
         live = {stream.user_id: stream for stream in found if stream.kind == "live"}
@@ -155,13 +198,15 @@ class Polling:
         await _all(STARTS_AT_ONCE, [self._seen_live(row, s, running) for row, s in here])
         await _all(
             STARTS_AT_ONCE,
-            [self._seen_absent(row) for row in rows if row.user_id not in live],
+            [
+                self._seen_absent(row, row.id in running.captured)
+                for row in rows
+                if row.user_id not in live
+            ],
         )
         return len(live)
 
-    async def _seen_live(
-        self, row: EnabledStreamer, stream: LiveStream, running: dict[str, str]
-    ) -> None:
+    async def _seen_live(self, row: EnabledStreamer, stream: LiveStream, running: _Running) -> None:
         self._absent.pop(str(row.id), None)
         said = (stream.title, stream.category, stream.category_id)
         if said != (row.title, row.category, row.category_id):
@@ -173,8 +218,12 @@ class Polling:
                 at=datetime.now(UTC),
                 told_by="poll",
             )
-        status = running.get(f"twitch:{stream.id}")
+        status = running.status_of(f"twitch:{stream.id}")
         if status in CAPTURING and status != Status.DETECTING:
+            if row.live_stream_id != stream.id:
+                # Somebody said offline too early.
+                async with self.db.begin() as session:
+                    await streamers.note_live(session, row.id, stream.id, stream.started_at)
             return
         news = News(
             str(row.id), "poll", stream.id, stream.title, stream.category, stream.started_at
@@ -192,27 +241,29 @@ class Polling:
         else:
             self._settled.pop(news.streamer_id, None)
 
-    async def _seen_absent(self, row: EnabledStreamer) -> None:
-        """Twice and for half a minute: a witness for the end, once."""
+    async def _seen_absent(self, row: EnabledStreamer, captured: bool) -> None:
+        """Twice and for half a minute: a witness for the end, once. Also when EventSub has said
+        offline before: it takes two."""
         key, now = str(row.id), monotonic()
+        if row.live_since is None and not captured:
+            self._absent.pop(key, None)
+            return
         absence = self._absent.get(key)
         if absence is None:
-            if row.live_since is not None:
-                self._absent[key] = _Absence(now)
+            self._absent[key] = _Absence(now)
             return
         absence.times += 1
-        if absence.told or absence.times < ABSENT_TIMES or now - absence.since < ABSENT_FOR_S:
+        if absence.told or absence.times < ABSENT_TIMES or now - absence.since < self.absent_for_s:
             return
         await self.detection.heard_offline(key, "poll", datetime.now(UTC))
         absence.told = True
-        if row.live_since is None:
-            del self._absent[key]
 
     # ---- the player
 
-    async def _ask_players(self, rows: Sequence[EnabledStreamer], running: dict[str, str]) -> None:
+    async def _ask_players(self, rows: Sequence[EnabledStreamer], running: _Running) -> None:
         """Those believed live first, then the others in turn."""
-        idle = [row for row in rows if not _is_captured(row, running)]
+        captured = running.captured
+        idle = [row for row in rows if row.id not in captured]
         believed = [row for row in idle if row.live_since is not None]
         others = [row for row in idle if row.live_since is None]
         start = self._next_look % len(others) if others else 0
@@ -223,14 +274,9 @@ class Polling:
     async def _ask_player(self, row: EnabledStreamer) -> None:
         news = News(str(row.id), "poll")
         outcome = await self.detection.found_live(news)
-        if outcome == "not_live" and row.live_since is not None:
+        if outcome == NOT_LIVE and row.live_since is not None:
             async with self.db.begin() as session:
                 await streamers.note_not_live(session, row.id)
-
-
-def _is_captured(row: EnabledStreamer, running: dict[str, str]) -> bool:
-    keys = (f"{row.platform}:{row.live_stream_id}", f"url:{row.url}")
-    return any(running.get(key) in CAPTURING for key in keys)
 
 
 async def _all(at_once: int, work: Sequence[Awaitable[None]]) -> None:

@@ -61,6 +61,13 @@ class Detection:
     """The working folder, relative to the library's root."""
 
 
+@dataclass(frozen=True, slots=True)
+class OpenSource:
+    source_key: str
+    status: str
+    streamer_id: UUID | None
+
+
 async def open_recording(session: AsyncSession, new: NewRecording) -> tuple[Recording, bool]:
     """The open recording of a source, and whether this call made it.
 
@@ -167,12 +174,14 @@ async def open_of_streamer(session: AsyncSession, streamer_id: str | UUID) -> Se
     return found.all()
 
 
-async def open_sources(session: AsyncSession) -> dict[str, str]:
-    """Source key to status of every recording that stands for its source."""
+async def open_sources(session: AsyncSession) -> list[OpenSource]:
+    """Every recording that stands for its source."""
     rows = await session.execute(
-        select(Recording.source_key, Recording.status).where(Recording.holds_source)
+        select(Recording.source_key, Recording.status, Recording.streamer_id).where(
+            Recording.holds_source
+        )
     )
-    return {row.source_key: row.status for row in rows}
+    return [OpenSource(*row) for row in rows]
 
 
 async def before_this(
