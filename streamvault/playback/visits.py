@@ -131,6 +131,8 @@ class _Connections(SSLContextAdapter):
     def __init__(self, trust: ssl.SSLContext | None) -> None:
         self._trust = trust
         self._used_at = 0.0
+        self._in_use = 0
+        self._counting = threading.Lock()
         # What the other side closed meanwhile is asked again; each of these questions may be.
         super().__init__(max_retries=Retry(total=1, status=0, other=0, allowed_methods=None))
 
@@ -138,11 +140,16 @@ class _Connections(SSLContextAdapter):
         return self._trust or super().get_ssl_context()
 
     def send(self, *args: Any, **kwargs: Any) -> requests.Response:
-        now = time.monotonic()
-        if now - self._used_at > REUSED_FOR_S:
-            super().close()
-        self._used_at = now
-        return super().send(*args, **kwargs)
+        with self._counting:
+            if not self._in_use and time.monotonic() - self._used_at > REUSED_FOR_S:
+                super().close()
+            self._in_use += 1
+        try:
+            return super().send(*args, **kwargs)
+        finally:
+            with self._counting:
+                self._in_use -= 1
+                self._used_at = time.monotonic()
 
     def close(self) -> None:
         """A session that ends leaves them to the next one."""
