@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from temporalio.client import Client
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
+from temporalio.service import RPCError
 
 from streamvault.errors import DependencyUnavailable
 from streamvault.settings import Settings
@@ -27,6 +28,11 @@ async def connect_temporal(settings: Settings, metrics_port: int = 0) -> Client:
             f"Temporal cannot be reached at {settings.temporal_address}",
             hint="is the Temporal server running?",
         ) from error
+
+
+def temporal_away(error: RPCError) -> DependencyUnavailable:
+    """What an answer that did not come means to the caller."""
+    return DependencyUnavailable(f"Temporal cannot be reached: {error.status.name.lower()}")
 
 
 def _runtime(metrics_port: int) -> Runtime | None:

@@ -10,6 +10,7 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
+from activities.engine import temporal_away
 from activities.progress import step_of
 from streamvault.contracts import (
     CONTROL_QUEUE,
@@ -23,7 +24,6 @@ from streamvault.contracts import (
 from streamvault.db import dead_letters, notifications, recordings
 from streamvault.db.models import Recording
 from streamvault.db.session import Database
-from streamvault.errors import DependencyUnavailable
 from streamvault.notify.targets import DeliveryFailed, Message, Targets
 
 # Workflows import activities, so its class cannot be imported here.
@@ -100,9 +100,7 @@ async def start_delivery(client: Client, notification_id: str) -> None:
         # Delivered by an earlier attempt of this activity.
         return
     except RPCError as error:
-        raise DependencyUnavailable(
-            f"Temporal cannot be reached: {error.status.name.lower()}"
-        ) from None
+        raise temporal_away(error) from None
 
 
 def _message(recording: Recording) -> Message:

@@ -12,10 +12,10 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from activities.accounts import SCOPES
+from activities.engine import temporal_away
 from streamvault.contracts import DETECT_QUEUE, SignInInput, sign_in_workflow_id
 from streamvault.db import sign_ins
 from streamvault.db.session import Database
-from streamvault.errors import DependencyUnavailable
 
 if TYPE_CHECKING:
     from activities.twitch_access import TwitchAccess
@@ -67,9 +67,7 @@ async def begin_device(client: Client, access: TwitchAccess) -> DeviceSignIn:
     except RPCError as error:
         async with access.db.begin() as session:
             await sign_ins.settle(session, row_id, sign_ins.FAILED, "nobody could wait for it")
-        raise DependencyUnavailable(
-            f"Temporal cannot be reached: {error.status.name.lower()}"
-        ) from None
+        raise temporal_away(error) from None
     return DeviceSignIn(secret, code.user_code, code.verification_uri, expires_at)
 
 

@@ -16,6 +16,7 @@ from temporalio.common import (
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.engine import temporal_away
 from streamvault.contracts import (
     CONTROL_QUEUE,
     PROCESSING_STEPS,
@@ -126,7 +127,7 @@ async def probe(client: Client, url: str) -> Probed:
     except WorkflowFailureError as error:
         raise _as_ours(error) from None
     except RPCError as error:
-        raise _temporal_away(error) from None
+        raise temporal_away(error) from None
 
 
 async def start_processing(
@@ -158,7 +159,7 @@ async def start_processing(
             "this recording is being processed already", hint=f"see the pipeline {handle_id}"
         ) from None
     except RPCError as error:
-        raise _temporal_away(error) from None
+        raise temporal_away(error) from None
 
 
 def _respect_stop(before: Recording | None, key: str, live_since: datetime | None) -> None:
@@ -202,7 +203,7 @@ async def _tell_replaced(client: Client, before: Recording) -> None:
         await client.get_workflow_handle(before.workflow_id).signal("replaced")
     except RPCError as error:
         if error.status != RPCStatusCode.NOT_FOUND:
-            raise _temporal_away(error) from None
+            raise temporal_away(error) from None
 
 
 async def _start_workflow(client: Client, recording: Recording) -> None:
@@ -229,7 +230,7 @@ async def _start_workflow(client: Client, recording: Recording) -> None:
             ),
         )
     except RPCError as error:
-        raise _temporal_away(error) from None
+        raise temporal_away(error) from None
 
 
 async def _record_again(client: Client, recording: Recording) -> None:
@@ -243,7 +244,7 @@ async def _record_again(client: Client, recording: Recording) -> None:
         handle = client.get_workflow_handle(recording.workflow_id)
         await handle.signal("restart", "seen live again")
     except RPCError as error:
-        raise _temporal_away(error) from None
+        raise temporal_away(error) from None
 
 
 def _summary(recording: Recording) -> str:
@@ -260,7 +261,3 @@ def _as_ours(error: WorkflowFailureError) -> StreamVaultError:
     return DependencyUnavailable(
         "no worker looked at this address in time", hint="is the worker running?"
     )
-
-
-def _temporal_away(error: RPCError) -> DependencyUnavailable:
-    return DependencyUnavailable(f"Temporal cannot be reached: {error.status.name.lower()}")

@@ -6,8 +6,8 @@ from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.engine import temporal_away
 from streamvault.contracts import DETECT_LIVE_ID, DETECT_QUEUE, EVENTSUB_ID, INBOX_ID
-from streamvault.errors import DependencyUnavailable
 from streamvault.settings import Settings
 
 # Workflows import activities, so their classes cannot be imported here.
@@ -32,9 +32,7 @@ async def ensure_watches(client: Client, settings: Settings) -> None:
         for workflow_id in NEWS.keys() - wanted.keys():
             await _end(client, workflow_id)
     except RPCError as error:
-        raise DependencyUnavailable(
-            f"Temporal cannot be reached: {error.status.name.lower()}"
-        ) from None
+        raise temporal_away(error) from None
 
 
 async def _end(client: Client, workflow_id: str) -> None:

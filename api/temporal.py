@@ -19,7 +19,7 @@ from temporalio.client import (
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.engine import connect_temporal
+from activities.engine import connect_temporal, temporal_away
 from streamvault.contracts import PipelineStatus
 from streamvault.errors import Conflict, DependencyUnavailable
 from streamvault.settings import Settings
@@ -145,6 +145,4 @@ async def _errors_of(workflow_id: str) -> AsyncIterator[None]:
             raise Conflict(
                 f"the pipeline {workflow_id} is not running", hint="it has ended already"
             ) from None
-        raise DependencyUnavailable(
-            f"Temporal cannot be reached: {error.status.name.lower()}"
-        ) from None
+        raise temporal_away(error) from None

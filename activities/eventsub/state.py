@@ -15,11 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client, ScheduleOverlapPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.engine import temporal_away
 from streamvault.contracts import SUBSCRIPTIONS_ID
 from streamvault.db import facts
 from streamvault.db.session import Database
 from streamvault.db.subscriptions import merge_fact
-from streamvault.errors import DependencyUnavailable
 from streamvault.twitch.ladder import NOT_SET_UP, Refusal, Rung
 
 STATE = "eventsub_state"
@@ -89,6 +89,4 @@ class SubscriptionCheck:
             await handle.trigger(overlap=ScheduleOverlapPolicy.BUFFER_ONE)
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:
-                raise DependencyUnavailable(
-                    f"Temporal cannot be reached: {error.status.name.lower()}"
-                ) from None
+                raise temporal_away(error) from None
