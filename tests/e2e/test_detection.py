@@ -226,8 +226,9 @@ def test_a_stream_that_begins_while_the_api_is_down(watch: Watch) -> None:
     os.kill(api, signal.SIGSTOP)
     try:
         channel.online()
-        # The poll does not need the API: what it recorded is there when the API is back.
-        time.sleep(4)
+        # The poll does not need the API; nobody else could have told of this stream.
+        parts = watcher.up.library
+        watcher.up.wait_for(lambda: any(parts.rglob("part-0001.ts")), "recorded", 30)
     finally:
         os.kill(api, signal.SIGKILL)
     watcher.up.wait_for(lambda: watcher.up.pids["api"] != api, "a new API", 30)
