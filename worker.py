@@ -96,8 +96,11 @@ async def _run(settings: Settings, roles: frozenset[str]) -> None:
         client = await _connect(settings, stop, await _show_figures(parts, stack))
         for worker in await _build(client, parts, roles, captures):
             await stack.enter_async_context(worker)
+        detects = "control" in roles and settings.detection
+        if detects and settings.twitch_client_id:
+            _check_key(settings)
         with _ready_file(settings.data_dir, roles):
-            if "control" in roles and settings.detection:
+            if detects:
                 await _detect(client, parts, stop)
             await stop.wait()
 
@@ -185,6 +188,13 @@ async def _detect(client: Client, parts: _Parts, stop: asyncio.Event) -> None:
             if await _stops_within(stop, CONNECT_PAUSE_S):
                 return
         await stop.wait()
+
+
+def _check_key(settings: Settings) -> None:
+    """Before anything says that all is well. Raises SettingsError."""
+    from streamvault.secrets import load_keyring
+
+    load_keyring(settings)
 
 
 async def _somebody_is_followed(parts: _Parts) -> bool:

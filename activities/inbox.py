@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
+from activities.detection import NOT_LIVE, Detection
 from streamvault.contracts import Watched
 from streamvault.db import dead_letters, inbox, streamers, subscriptions
 from streamvault.db.listening import listen
@@ -43,7 +44,6 @@ from streamvault.twitch.eventsub import (
 log = logging.getLogger(__name__)
 
 PLATFORM = "twitch"
-NOT_LIVE = "not_live"
 
 # A NOTIFY may be lost with its connection, and what was put off becomes due.
 LOOK_EVERY_S = 2.0
@@ -74,23 +74,6 @@ KEPT_S = 24 * 3600.0
 PRUNE_EVERY_S = 600.0
 
 
-class Detects(Protocol):
-    async def found_live(self, news: News) -> str: ...
-
-    async def heard_offline(self, streamer_id: str, told_by: str, at: datetime) -> None: ...
-
-    async def heard_channel(
-        self,
-        streamer_id: str,
-        *,
-        title: str,
-        category: str,
-        category_id: str,
-        at: datetime,
-        told_by: str,
-    ) -> None: ...
-
-
 class Subscribes(Protocol):
     async def check_soon(self) -> None: ...
 
@@ -98,7 +81,7 @@ class Subscribes(Protocol):
 @dataclass(frozen=True)
 class Inbox:
     db: Database
-    detection: Detects
+    detection: Detection
     subscriptions: Subscribes | None = None
 
     @activity.defn

@@ -12,13 +12,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from time import monotonic
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
 from temporalio import activity
 
-from activities.detection import CAPTURING, FILTERED, NOT_LIVE, STOPPED
+from activities.detection import CAPTURING, FILTERED, NOT_LIVE, STOPPED, Detection
 from activities.progress import beat_for_ever
 from activities.twitch_facts import TwitchFacts
 from streamvault.contracts import Status, Watched
@@ -52,26 +52,6 @@ LOOKS_AT_ONCE = 4
 STARTS_AT_ONCE = 20
 
 
-class Detects(Protocol):
-    @property
-    def soon(self) -> asyncio.Event: ...
-
-    async def found_live(self, news: News) -> str: ...
-
-    async def heard_offline(self, streamer_id: str, told_by: str, at: datetime) -> None: ...
-
-    async def heard_channel(
-        self,
-        streamer_id: str,
-        *,
-        title: str,
-        category: str,
-        category_id: str,
-        at: datetime,
-        told_by: str,
-    ) -> None: ...
-
-
 @dataclass(frozen=True)
 class _Running:
     """What is recorded at the moment."""
@@ -100,7 +80,7 @@ class _Absence:
 @dataclass
 class Polling:
     db: Database
-    detection: Detects
+    detection: Detection
     interval_s: float
     twitch: Callable[[], Awaitable[TwitchAccess | None]]
     """None without a Twitch application."""
