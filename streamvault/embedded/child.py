@@ -61,7 +61,8 @@ class Child:
         await _drain(process, copying)
         last = self._tail[-1] if self._tail else describe_end(process.returncode)
         if process.returncode == WRONG_SETTING:
-            raise SettingsError(last)
+            # Its own command has put its name in front, as ours will.
+            raise SettingsError(last.removeprefix("streamvault: "))
         done = await asyncio.to_thread(self.service.failed, "\n".join(self._tail))
         raise NotReady(f"{self.name} did not start: {last}", hint=done)
 

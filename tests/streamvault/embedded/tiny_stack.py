@@ -28,7 +28,7 @@ while :; do sleep 0.2; done
 """
 SCRIPTS = {
     "stubborn": "trap '' TERM; echo $$ > $NAME.pid; while :; do sleep 0.2; done",
-    "wrong-setting": "echo 'STREAMVAULT_PORT: takes a number'; exit 2",
+    "wrong-setting": "echo 'streamvault: STREAMVAULT_PORT: takes a number'; exit 2",
     "broken": "echo 'no such thing'; exit 3",
     "chatty": "echo $$ > $NAME.pid; i=0; while [ $i -lt 10000 ]; do i=$((i+1));"
     " printf '%01000d\\n' $i; done; echo $i > count; sleep 1000",
