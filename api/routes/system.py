@@ -25,6 +25,8 @@ PLACES = {
     "streamers": "/api/streamers",
     "pipelines": "/api/pipelines",
     "dead_letters": "/api/dead-letters",
+    "twitch": "/api/twitch/status",
+    "health": "/api/health",
     "metrics": "/metrics",
     "openapi": "/openapi.json",
 }
