@@ -30,7 +30,7 @@ from streamvault.errors import (
 from streamvault.filters import Filters, allows
 from streamvault.metrics.detection import DetectionFigures
 from streamvault.playback.sources import Sources
-from streamvault.source import News, Sighting
+from streamvault.source import News, Sighting, Wish
 
 STARTED = "started"
 JOINED = "joined"
@@ -132,7 +132,7 @@ class Detection:
         stream that was never recorded are believed. Raises SourceError."""
         try:
             async with self._looks:
-                seen = await self.sources.look(streamer.url, live_only=True)
+                seen = await self.sources.look(Wish(streamer.url), live_only=True)
         except StreamOffline:
             return None
         except SourceUnavailable:

@@ -41,7 +41,7 @@ from streamvault.hls.capture import Capture
 from streamvault.hls.captures import Captures
 from streamvault.hls.order import CaptureOrder
 from streamvault.playback.sources import Sources
-from streamvault.source import Sighting
+from streamvault.source import Sighting, Wish
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +81,9 @@ class Recording:
                 fence=_ms(info.current_attempt_scheduled_time),
                 session=_ms(info.scheduled_time),
                 stream_id=order.stream_id,
+                codecs=tuple(order.codecs),
+                proxy_policy=order.proxy_policy,
+                streamer_id=order.streamer_id,
             )
         )
         token = base64.b64encode(info.task_token).decode()
@@ -130,7 +133,9 @@ class Recording:
         while True:
             await asyncio.sleep(self.look_every_s)
             try:
-                seen = await self.sources.look(order.source_url)
+                seen = await self.sources.look(
+                    Wish(order.source_url, proxy_policy=order.proxy_policy)
+                )
             except SourceError:
                 continue
             if order.stream_id and seen.stream_id not in {None, order.stream_id}:

@@ -15,7 +15,7 @@ from streamvault.db.session import Database
 from streamvault.errors import SourceUnavailable
 from streamvault.media import naming
 from streamvault.playback.sources import Sources
-from streamvault.source import Sighting
+from streamvault.source import Sighting, Wish
 
 FRESH = timedelta(seconds=20)
 
@@ -28,7 +28,7 @@ class Streams:
 
     @activity.defn
     async def probe(self, order: ProbeInput) -> Probed:
-        seen = await self.sources.look(order.url)
+        seen = await self.sources.look(Wish(order.url, proxy_policy=order.proxy_policy))
         return Probed(
             platform=seen.platform,
             login=seen.login,
@@ -81,7 +81,7 @@ class Streams:
         """What the source says, or what the start already knew while it cannot be reached: a
         recording must not wait for a title."""
         try:
-            return await self.sources.look(url)
+            return await self.sources.look(Wish(url))
         except SourceUnavailable:
             if not known.streamer_name:
                 raise

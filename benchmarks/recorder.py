@@ -38,7 +38,7 @@ from streamvault.hls.journal import JOURNAL_NAME, read_journal
 from streamvault.hls.order import CaptureOrder, Surroundings
 from streamvault.hls.records import SegmentStored
 from streamvault.hls.writer import Disks
-from streamvault.source import Playback, Transport
+from streamvault.source import Playback, Transport, Wish
 
 FFMPEG_LIMIT = 0.55
 CURL_LIMIT = 1.3
@@ -354,11 +354,11 @@ def _spawn(command: Sequence[object], **environment: str) -> subprocess.Popen[by
 async def record(url: str, folder: Path, certificate: Path, recordings: int) -> None:
     """Record until SIGTERM."""
 
-    async def resolve(source_url: str, _quality: str) -> Playback:
-        return Playback(source_url, Transport.HLS, "live")
+    async def resolve(wish: Wish) -> Playback:
+        return Playback(wish.url, Transport.HLS, "live")
 
-    def open_reader(source_url: str, _quality: str) -> BinaryIO:
-        raise UnknownSource(f"{source_url} is no playlist")
+    def open_reader(wish: Wish) -> BinaryIO:
+        raise UnknownSource(f"{wish.url} is no playlist")
 
     fetcher = Fetcher(certificate, certificate.parent)
     around = Surroundings(resolve, open_reader, fetcher, Disks())

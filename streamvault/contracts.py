@@ -25,6 +25,8 @@ EVENTSUB_ID = "eventsub"
 SUBSCRIPTIONS_ID = "subscriptions"
 TOKENS_ID = "tokens"
 PICTURES_ID = "pictures"
+WATCHDOG_ID = "watchdog"
+PROXIES_ID = "proxies"
 
 
 def host_queue(host_id: str) -> str:
@@ -51,6 +53,10 @@ def processing_workflow_id(recording_id: str) -> str:
 
 def notification_workflow_id(notification_id: str) -> str:
     return f"notify-{notification_id}"
+
+
+def verify_workflow_id(recording_id: str) -> str:
+    return f"verify-{recording_id}"
 
 
 def sign_in_workflow_id(sign_in_id: str) -> str:
@@ -104,6 +110,16 @@ class GapCause(StrEnum):
     SOURCE = "source"
 
 
+class ProxyPolicy(StrEnum):
+    """How a stream may be fetched."""
+
+    DIRECT = "direct"
+    PROXY_FIRST = "proxy-first"
+    """Through a proxy, and direct while none works."""
+    PROXY_ONLY = "proxy-only"
+    """Never a direct byte, even if nothing is recorded then."""
+
+
 class CaptureEnd(StrEnum):
     """Why a capture stopped writing. Only ENDED and STOPPED are final; the others resume."""
 
@@ -148,6 +164,12 @@ class Detected:
     host_count: int = 1
     stream_id: str = ""
     """The source's own id of this stream, where it has such a thing."""
+    codecs: list[str] = field(default_factory=list)
+    """Preferred first; empty is the default."""
+    proxy_policy: str = ""
+    """A ProxyPolicy; empty is the installation's own."""
+    streamer_id: str = ""
+    """Ours, where the streamer is followed."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +188,9 @@ class RecordInput:
     end_grace_s: float
     session: int = 1
     stream_id: str = ""
+    codecs: list[str] = field(default_factory=list)
+    proxy_policy: str = ""
+    streamer_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -185,6 +210,14 @@ class NudgeInput:
     recording_id: str
     word: str
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class RoomInput:
+    """Wait until the disks of this recording's folder have room again."""
+
+    recording_id: str
+    directory: str
 
 
 @dataclass(frozen=True)
@@ -259,6 +292,22 @@ class StepInput:
 
 
 @dataclass(frozen=True)
+class FileCheck:
+    name: str
+    passed: bool
+    note: str = ""
+    """One line for people: what was expected and what is there."""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What became of a file that was looked at again."""
+
+    ok: bool
+    checks: list[FileCheck] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class StepDone:
     note: str = ""
     """One line for the Temporal UI, such as `2.9 GB, 3,600 s, hash equal`."""
@@ -296,6 +345,7 @@ class NotifyInput:
 @dataclass(frozen=True)
 class ProbeInput:
     url: str
+    proxy_policy: str = ""
 
 
 @dataclass(frozen=True)

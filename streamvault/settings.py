@@ -76,6 +76,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     data_dir: Path = msgspec.field(default_factory=default_data_dir)
     recordings_dir: Path = Path()
+    recordings_dir_2: Path | None = None
+    """Where recordings go on when the first library is full."""
     host: str = "127.0.0.1"
     port: Port = 8080
     base_url: str = ""
@@ -114,7 +116,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     end_grace_s: GraceSeconds = 90
 
     stream_proxy: Secret | None = None
+    proxy_policy: Literal["", "direct", "proxy-first", "proxy-only"] = ""
     ca_bundle: Path | None = None
+    ad_chapters: bool = False
+    """Ad breaks become chapters."""
     ffmpeg: Path | None = None
     notify_targets: Secret | None = None
     """Apprise URLs, separated by white space or commas."""
@@ -130,6 +135,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return (
             self.recordings_dir if self.recordings_dir != Path() else self.data_dir / "recordings"
         )
+
+    @property
+    def libraries(self) -> tuple[Path, ...]:
+        """In the order in which they are filled."""
+        return (self.library, *([self.recordings_dir_2] if self.recordings_dir_2 else []))
+
+    @property
+    def default_proxy_policy(self) -> str:
+        """Whoever sets a proxy for everything does not want to be seen without it."""
+        return self.proxy_policy or ("proxy-only" if self.stream_proxy else "direct")
 
     @property
     def proxy_url(self) -> str | None:

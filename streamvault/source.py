@@ -48,6 +48,22 @@ class News:
 
 
 @dataclass(frozen=True, slots=True)
+class Wish:
+    """What somebody wants to be played, and by which way."""
+
+    url: str
+    quality: str = "best"
+    codecs: tuple[str, ...] = ()
+    """Preferred first: `av1`, `h265`, `h264`; empty leaves it to the default."""
+    proxy_policy: str = ""
+    """A contracts.ProxyPolicy; empty is the installation's own."""
+    streamer_id: str = ""
+    """Whose stream it is: some proxies are for one streamer only."""
+    settled: bool = False
+    """Something is recorded already: a quality that is gone is replaced by the next one below."""
+
+
+@dataclass(frozen=True, slots=True)
 class Playback:
     """One playback session: where to fetch from. `playlist_url` holds a token, never log it."""
 
@@ -60,3 +76,6 @@ class Playback:
     resolution: str = ""
     headers: dict[str, str] = field(default_factory=dict)
     proxy: str | None = field(default=None, repr=False)
+    """Its address may hold a password: kept in memory only."""
+    proxy_id: str = ""
+    """Names the proxy where the address must not stand; empty: direct."""

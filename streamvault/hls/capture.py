@@ -40,7 +40,7 @@ from streamvault.hls.records import (
 from streamvault.hls.storing import Storing
 from streamvault.hls.timeline import Timeline
 from streamvault.hls.writer import STORAGE_ERRORS, Disk
-from streamvault.source import Playback
+from streamvault.source import Playback, Wish
 
 log = logging.getLogger(__name__)
 
@@ -210,8 +210,7 @@ class Capture:
         )  # fmt: skip
         cursor = Cursor(files.recovery.end_date, around.thresholds.gap_s)
         self._listing = Listing(
-            self.order.source_url,
-            self.order.quality,
+            self._wish,
             resolve=self._resolve,
             fetcher=around.fetcher,
             waiting=self._waiting,
@@ -240,13 +239,16 @@ class Capture:
             return CaptureEnd.NOTHING, reason
         return end, reason
 
-    async def _resolve(self, url: str, quality: str) -> Playback:
+    def _wish(self) -> Wish:
+        return self.order.wish(settled=bool(self._health.stored))
+
+    async def _resolve(self, wish: Wish) -> Playback:
         """A session of this stream; once something is stored, another one at the same address is
         the end. Raises the SourceError tree."""
-        playback = await self._around.resolve(url, quality)
+        playback = await self._around.resolve(wish)
         ours, ask = self.order.stream_id, self._around.stream_of
         if ours and ask is not None and self._health.stored:
-            live = await ask(url)
+            live = await ask(wish)
             if live not in {"", ours}:
                 self._watch.heard_of_another(ANOTHER)
                 raise StreamOffline(ANOTHER)

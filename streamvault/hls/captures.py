@@ -31,6 +31,7 @@ from streamvault.hls.order import (
     CaptureOrder,
     OpenReader,
     Resolve,
+    Routes,
     StreamOf,
     Surroundings,
 )
@@ -73,10 +74,11 @@ class Captures:
         thresholds: Thresholds | None = None,
         min_free_bytes: int = MIN_FREE_BYTES,
         stream_of: StreamOf | None = None,
+        routes: Routes | None = None,
     ) -> None:
         self._around = Surroundings(
             resolve, open_reader, fetcher, disks or Disks(), thresholds or Thresholds(),
-            min_free_bytes, stream_of,
+            min_free_bytes, stream_of, routes,
         )  # fmt: skip
         self._states = _StateFiles(state_dir)
         self._running: dict[str, Capture] = {}
@@ -320,6 +322,7 @@ def _read(path: Path) -> _State | None:
         content = json.loads(path.read_bytes())
         order, playback = content["order"], content["playback"]
         order["directory"] = Path(order["directory"])
+        order["codecs"] = tuple(order.get("codecs", ()))
         if playback is not None:
             playback["transport"] = Transport(playback["transport"])
             playback = Playback(**playback)

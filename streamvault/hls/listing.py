@@ -35,7 +35,7 @@ from streamvault.hls.records import (
     SessionStarted,
 )
 from streamvault.hls.thresholds import Thresholds
-from streamvault.source import Playback, Transport
+from streamvault.source import Playback, Transport, Wish
 
 RETRY_MAX_S = 4.0
 REFUSED = {401, 403}
@@ -55,8 +55,7 @@ class Listing:
 
     def __init__(
         self,
-        source_url: str,
-        quality: str,
+        wish: Callable[[], Wish],
         *,
         resolve: Resolve,
         fetcher: Fetcher,
@@ -69,8 +68,7 @@ class Listing:
         remember: Callable[[Playback], Awaitable[None]] | None = None,
         note_waiting: Callable[[], None],
     ) -> None:
-        self._source_url = source_url
-        self._quality = quality
+        self._wish = wish
         self._resolve = resolve
         self._fetcher = fetcher
         self._waiting = waiting
@@ -224,7 +222,7 @@ class Listing:
     async def _ask(self) -> Playback:
         try:
             async with asyncio.timeout(self._thresholds.resolve_timeout_s):
-                return await self._resolve(self._source_url, self._quality)
+                return await self._resolve(self._wish())
         except TimeoutError:
             raise SourceUnavailable("the stream's service does not answer") from None
 

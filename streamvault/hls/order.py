@@ -5,26 +5,36 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from streamvault.contracts import CaptureEnd
 from streamvault.hls.fetch import Fetcher
 from streamvault.hls.thresholds import Thresholds
 from streamvault.hls.writer import Disks
-from streamvault.source import Playback
+from streamvault.source import Playback, Wish
 
 MIN_FREE_BYTES = 16 * 1024 * 1024
 """What is left on the disk when a recording stops: its last records must always fit."""
 
-Resolve = Callable[[str, str], Awaitable[Playback]]
-"""(source URL, quality) to a playback session. Raises the SourceError tree; StreamOffline means
-that the player's token says so."""
+Resolve = Callable[[Wish], Awaitable[Playback]]
+"""A playback session. Raises the SourceError tree; StreamOffline means that the player's token says
+so."""
 
-StreamOf = Callable[[str], Awaitable[str]]
-"""Source URL to the id of the stream that is live there; "" when nobody can say."""
+StreamOf = Callable[[Wish], Awaitable[str]]
+"""The id of the stream that is live there; "" when nobody can say."""
 
-OpenReader = Callable[[str, str], BinaryIO]
-"""(source URL, quality) to a blocking stream of bytes. Raises the SourceError tree."""
+OpenReader = Callable[[Wish], BinaryIO]
+"""A blocking stream of bytes. Raises the SourceError tree."""
+
+
+class Routes(Protocol):
+    """The proxies, as a capture sees them."""
+
+    def address_of(self, proxy_id: str) -> str | None:
+        """None: there is no such proxy any more."""
+
+    def failed(self, proxy_id: str, why: str) -> None:
+        """It let a transfer down; the next session had better take another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +51,19 @@ class CaptureOrder:
     session: int = 1
     stream_id: str = ""
     """The source's id of the stream; another one there later is not this recording's."""
+    codecs: tuple[str, ...] = ()
+    proxy_policy: str = ""
+    streamer_id: str = ""
+
+    def wish(self, *, settled: bool = False) -> Wish:
+        return Wish(
+            self.source_url,
+            self.quality,
+            self.codecs,
+            self.proxy_policy,
+            self.streamer_id,
+            settled,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +108,4 @@ class Surroundings:
     thresholds: Thresholds = field(default_factory=Thresholds)
     min_free_bytes: int = MIN_FREE_BYTES
     stream_of: StreamOf | None = None
+    routes: Routes | None = None

@@ -90,7 +90,7 @@ class Reading:
         try:
             stream = await self._in_time(
                 threads,
-                partial(self._around.open_reader, self._order.source_url, self._order.quality),
+                partial(self._around.open_reader, self._order.wish()),
                 OPEN_TIMEOUT_S,
             )
             await self._read(threads, stream, playback)

@@ -22,7 +22,7 @@ from streamvault.playback.addresses import name_of, site_of
 from streamvault.playback.failures import GONE, of_status
 from streamvault.playback.variants import Variant, choose
 from streamvault.playback.visits import Visit, Visits
-from streamvault.source import Playback, Sighting, Transport
+from streamvault.source import Playback, Sighting, Transport, Wish
 
 log = logging.getLogger(__name__)
 
@@ -44,25 +44,25 @@ class Finder:
         self._proxy_url = proxy_url
         self._visits = Visits(proxy_url, ca_bundle, twitch_token)
 
-    def look(self, url: str, *, live_only: bool = False) -> Sighting:
-        return self._ask(url, partial(_look, live_only=live_only))
+    def look(self, wish: Wish, *, live_only: bool = False) -> Sighting:
+        return self._ask(wish.url, partial(_look, live_only=live_only))
 
-    def resolve(self, url: str, quality: str) -> Playback:
+    def resolve(self, wish: Wish) -> Playback:
         def find(visit: Visit) -> Playback:
-            variant = choose(_streams(visit), quality)
+            variant = choose(_streams(visit), wish.quality)
             if not isinstance(variant.stream, HLSStream):
-                return Playback(url, Transport.READER, variant.name, proxy=self._proxy_url)
+                return Playback(wish.url, Transport.READER, variant.name, proxy=self._proxy_url)
             return _playback(variant, variant.stream, self._proxy_url)
 
-        return self._ask(url, find)
+        return self._ask(wish.url, find)
 
-    def open_reader(self, url: str, quality: str) -> BinaryIO:
+    def open_reader(self, wish: Wish) -> BinaryIO:
         def read(visit: Visit) -> BinaryIO:
-            variant = choose(_streams(visit), quality)
+            variant = choose(_streams(visit), wish.quality)
             # Its class has read and close, and nothing that a type checker would take for them.
             return cast("BinaryIO", variant.stream.open())
 
-        return self._ask(url, read, keep=True)
+        return self._ask(wish.url, read, keep=True)
 
     def _ask(self, url: str, question: Callable[[Visit], T], *, keep: bool = False) -> T:
         """Once more as nobody when Twitch does not take the account's token: without what the

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from streamvault.errors import SourceError
 from streamvault.playback.addresses import check_url
-from streamvault.source import Playback, Sighting
+from streamvault.source import Playback, Sighting, Wish
 
 if TYPE_CHECKING:
     from streamvault.playback.finder import Finder
@@ -48,31 +48,31 @@ class Sources:
         self._loading = threading.Lock()
         self._threads = ThreadPoolExecutor(PARALLEL, thread_name_prefix="source")
 
-    async def look(self, url: str, *, live_only: bool = False) -> Sighting:
+    async def look(self, wish: Wish, *, live_only: bool = False) -> Sighting:
         """What is live there; `live_only` takes a playlist that is complete for offline, since
         nobody wants it recorded again and again.
 
         StreamOffline also for a Twitch channel that does not exist, since the player's answers do
         not tell the two apart."""
-        check_url(url)
-        return await self._in_thread(lambda: self._loaded().look(url, live_only=live_only))
+        check_url(wish.url)
+        return await self._in_thread(lambda: self._loaded().look(wish, live_only=live_only))
 
-    async def stream_of(self, url: str) -> str:
+    async def stream_of(self, wish: Wish) -> str:
         """The id of the stream that is live there; "" when nobody can say."""
         try:
-            return (await self.look(url)).stream_id or ""
+            return (await self.look(wish)).stream_id or ""
         except SourceError:
             return ""
 
-    async def resolve(self, url: str, quality: str = "best") -> Playback:
+    async def resolve(self, wish: Wish) -> Playback:
         """A new playback session in the asked quality, with its own token."""
-        check_url(url)
-        return await self._in_thread(lambda: self._loaded().resolve(url, quality))
+        check_url(wish.url)
+        return await self._in_thread(lambda: self._loaded().resolve(wish))
 
-    def open_reader(self, url: str, quality: str = "best") -> BinaryIO:
+    def open_reader(self, wish: Wish) -> BinaryIO:
         """streamlink's own reader, for what is not HLS. Blocks, as do its `read`s; close it."""
-        check_url(url)
-        return self._loaded().open_reader(url, quality)
+        check_url(wish.url)
+        return self._loaded().open_reader(wish)
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -25,7 +25,7 @@ from streamvault.db.session import Database
 from streamvault.errors import SourceUnavailable, StreamOffline
 from streamvault.metrics.detection import DetectionFigures
 from streamvault.playback.sources import Sources
-from streamvault.source import News, Sighting
+from streamvault.source import News, Sighting, Wish
 from tests.workflows.fakes import ENDED
 from tests.workflows.stage import Stage
 from workflows.record_stream import RecordStream
@@ -39,7 +39,7 @@ class Player:
 
     seen: Sighting | Exception
 
-    async def look(self, _url: str, *, live_only: bool = False) -> Sighting:
+    async def look(self, _wish: Wish, *, live_only: bool = False) -> Sighting:
         assert live_only
         if isinstance(self.seen, Exception):
             raise self.seen

@@ -15,12 +15,12 @@ from streamvault.hls.captures import Captures
 from streamvault.hls.fetch import Fetcher
 from streamvault.hls.order import CaptureOrder
 from streamvault.hls.writer import Disks
-from streamvault.source import Playback, Transport
+from streamvault.source import Playback, Transport, Wish
 from tests.streamvault.hls.recording import QUICK, no_reader
 
 
 async def record(state_dir: Path, directory: Path, base_url: str) -> None:
-    async def resolve(_url: str, _quality: str) -> Playback:
+    async def resolve(_wish: Wish) -> Playback:
         url = f"{base_url}/{uuid.uuid4().hex}/live.m3u8?token=secret"
         return Playback(url, Transport.HLS, "1080p60", "avc1,mp4a", "1920x1080")
 

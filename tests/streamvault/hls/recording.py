@@ -17,7 +17,7 @@ from streamvault.hls.order import CaptureOrder, Surroundings
 from streamvault.hls.records import Gap, PartOpened, Record
 from streamvault.hls.thresholds import Thresholds
 from streamvault.hls.writer import Disks
-from streamvault.source import Playback, Transport
+from streamvault.source import Playback, Transport, Wish
 from tests.streamvault.hls.hls_origin import Channel, Origin
 
 # The product's times through ten or more; the origin's segments are of 0.2 s.
@@ -47,7 +47,7 @@ QUICK = Thresholds(
 TWITCH = "https://www.twitch.tv/somebody"
 
 
-def no_reader(_url: str, _quality: str) -> BinaryIO:
+def no_reader(_wish: Wish) -> BinaryIO:
     raise SourceUnavailable("no reader in this test")
 
 
@@ -66,10 +66,10 @@ class Source:
     stream_id: str = ""
     headers: dict[str, str] = field(default_factory=dict)
 
-    async def stream_of(self, _url: str) -> str:
+    async def stream_of(self, _wish: Wish) -> str:
         return self.stream_id
 
-    async def resolve(self, _url: str, quality: str) -> Playback:
+    async def resolve(self, wish: Wish) -> Playback:
         if self.offline:
             raise StreamOffline("somebody is offline")
         if self.failing:
@@ -101,7 +101,7 @@ class Recorder:
         *,
         thresholds: Thresholds = QUICK,
         min_free_bytes: int = 0,
-        open_reader: Callable[[str, str], BinaryIO] = no_reader,
+        open_reader: Callable[[Wish], BinaryIO] = no_reader,
     ) -> Surroundings:
         return Surroundings(
             source.resolve, open_reader, self.fetcher, self.disks, thresholds, min_free_bytes,

@@ -13,7 +13,7 @@ from streamvault.contracts import CaptureEnd, GapCause
 from streamvault.errors import CaptureLocked, EncryptedStream, StreamOffline, UnknownSource
 from streamvault.hls.capture import Capture
 from streamvault.hls.records import Ended, Resumed, Trouble
-from streamvault.source import Playback, Transport
+from streamvault.source import Playback, Transport, Wish
 from tests.streamvault.hls.hls_origin import ts_segment
 from tests.streamvault.hls.recording import (
     Recorder,
@@ -36,7 +36,7 @@ async def test_what_the_first_resolve_refuses_for_good_is_raised(
 ) -> None:
     source = recorder.source()
 
-    async def resolve(_url: str, _quality: str) -> Playback:
+    async def resolve(_wish: Wish) -> Playback:
         raise error
 
     source.resolve = resolve  # type: ignore[method-assign]  # the seam is a parameter
@@ -256,7 +256,7 @@ async def test_a_source_without_segments_is_read_and_reconnected(recorder: Recor
     first, second = ts_segment(0, 1), ts_segment(50, 2)
     pipes = [Pipe([first], hangs=True), Pipe([second], hangs=False)]
 
-    def open_reader(_url: str, _quality: str) -> BinaryIO:
+    def open_reader(_wish: Wish) -> BinaryIO:
         if not pipes:
             raise StreamOffline("offline")
         return pipes.pop(0)  # type: ignore[return-value]  # a reader is all that is asked for

@@ -15,6 +15,7 @@ from streamvault.hls.fetch import Fetcher
 from streamvault.hls.order import CaptureOrder
 from streamvault.hls.records import Ended
 from streamvault.hls.writer import Disks
+from streamvault.source import Wish
 from tests.streamvault.hls.hls_origin import Origin
 from tests.streamvault.hls.recording import (
     QUICK,
@@ -232,8 +233,8 @@ async def test_many_recordings_share_one_process(
     by_url = {f"https://example.org/{n}": Source(origin, c) for n, c in enumerate(channels)}
 
     class Any:
-        async def resolve(self, url: str, quality: str) -> object:
-            return await by_url[url].resolve(url, quality)
+        async def resolve(self, wish: Wish) -> object:
+            return await by_url[wish.url].resolve(wish)
 
     captures = captures_of(Any())  # type: ignore[arg-type]  # only resolve is asked for
     made = [

@@ -14,6 +14,7 @@ from streamvault.errors import AccessRefused
 from streamvault.playback.addresses import host_of
 from streamvault.playback.sources import Sources
 from streamvault.playback.visits import Visits
+from streamvault.source import Wish
 from tests.fake_twitch.client import FakeChannel, FakeTwitch
 
 UNKNOWN = "canaryofthebrowser0000000000"
@@ -86,7 +87,7 @@ async def test_what_is_fetched_afterwards_does_not_carry_the_token(
 ) -> None:
     sources = Sources(live.fake.proxy_url, live.fake.ca_bundle, lambda: token)
     live.fake.clear_calls()
-    playback = await sources.resolve(live.url)
+    playback = await sources.resolve(Wish(live.url))
     sources.close()
     assert {call.login for call in live.fake.calls("gql")} == {live.login}
     assert token not in repr(playback) and token not in playback.playlist_url
@@ -97,7 +98,7 @@ async def test_a_token_that_twitch_refuses_costs_no_recording(
     refused: Sources, live: FakeChannel, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG):
-        playback = await refused.resolve(live.url)
+        playback = await refused.resolve(Wish(live.url))
     assert playback.variant == "180p30"
     warnings = [record.message for record in caplog.records if record.levelno == logging.WARNING]
     assert warnings == ["going on without the browser token"]
@@ -105,7 +106,7 @@ async def test_a_token_that_twitch_refuses_costs_no_recording(
 
 
 async def test_a_look_goes_on_without_the_token_too(refused: Sources, live: FakeChannel) -> None:
-    assert (await refused.look(live.url)).title == "Hello"
+    assert (await refused.look(Wish(live.url))).title == "Hello"
 
 
 async def test_a_stream_that_refuses_everybody_is_asked_twice_and_no_more(
@@ -113,7 +114,7 @@ async def test_a_stream_that_refuses_everybody_is_asked_twice_and_no_more(
 ) -> None:
     rule = live.fault("gql", "status", status=401, body=REFUSAL)
     with pytest.raises(AccessRefused) as caught:
-        await refused.resolve(live.url)
+        await refused.resolve(Wish(live.url))
     assert UNKNOWN not in caught.value.one_line
     [found] = [fault for fault in live.fake.state()["faults"] if fault["id"] == rule]
     assert found["hits"] == 2 * QUESTIONS
@@ -123,7 +124,7 @@ async def test_nobody_is_asked_twice_without_a_token(live: FakeChannel) -> None:
     live.fault("gql", "status", status=401, body=REFUSAL, count=QUESTIONS)
     sources = Sources(live.fake.proxy_url, live.fake.ca_bundle)
     with pytest.raises(AccessRefused):
-        await sources.resolve(live.url)
+        await sources.resolve(Wish(live.url))
     sources.close()
 
 
@@ -135,6 +136,6 @@ async def test_the_token_is_asked_for_off_the_event_loop(live: FakeChannel) -> N
         return UNKNOWN
 
     sources = Sources(live.fake.proxy_url, live.fake.ca_bundle, token)
-    await sources.resolve(live.url)
+    await sources.resolve(Wish(live.url))
     sources.close()
     assert asked_in and all(name.startswith("source") for name in asked_in)

@@ -20,7 +20,7 @@ from streamvault.errors import (
     UnknownSource,
 )
 from streamvault.playback.sources import Sources
-from streamvault.source import Transport
+from streamvault.source import Transport, Wish
 from tests.fake_twitch.client import FakeChannel, FakeTwitch
 from tests.fake_twitch.tls import make_certificates
 
@@ -41,7 +41,7 @@ def live(fake_twitch: FakeTwitch) -> Iterator[FakeChannel]:
 
 
 async def test_look_says_who_and_what_is_live(sources: Sources, live: FakeChannel) -> None:
-    seen = await sources.look(live.url.replace(live.login, live.login.upper()))
+    seen = await sources.look(Wish(live.url.replace(live.login, live.login.upper())))
     assert (seen.platform, seen.login, seen.name) == ("twitch", live.login, live.login.capitalize())
     assert (seen.title, seen.category) == ("Hello", "Chess")
     assert seen.stream_id == live.fake.state()["channels"][live.login]["stream_id"]
@@ -50,7 +50,7 @@ async def test_look_says_who_and_what_is_live(sources: Sources, live: FakeChanne
 async def test_resolve_finds_the_playlist_of_a_session_of_its_own(
     sources: Sources, live: FakeChannel
 ) -> None:
-    first, second = [await sources.resolve(live.url, "best") for _ in range(2)]
+    first, second = [await sources.resolve(Wish(live.url, "best")) for _ in range(2)]
     assert first.transport is Transport.HLS
     assert (first.variant, first.resolution) == ("180p30", "320x180")
     assert first.codecs == "avc1.4D400D,mp4a.40.2"
@@ -60,17 +60,17 @@ async def test_resolve_finds_the_playlist_of_a_session_of_its_own(
 
 
 async def test_resolve_takes_the_asked_quality(sources: Sources, live: FakeChannel) -> None:
-    assert (await sources.resolve(live.url, "120p30")).variant == "120p30"
-    assert (await sources.resolve(live.url, "AUDIO_ONLY")).codecs == "mp4a.40.2"
+    assert (await sources.resolve(Wish(live.url, "120p30"))).variant == "120p30"
+    assert (await sources.resolve(Wish(live.url, "AUDIO_ONLY"))).codecs == "mp4a.40.2"
     # streamlink leaves audio out of its synonyms.
-    assert (await sources.resolve(live.url, "worst")).variant == "120p30"
+    assert (await sources.resolve(Wish(live.url, "worst"))).variant == "120p30"
 
 
 async def test_a_quality_that_does_not_exist_names_those_that_do(
     sources: Sources, live: FakeChannel
 ) -> None:
     with pytest.raises(InvalidInput) as caught:
-        await sources.resolve(live.url, "1080p60")
+        await sources.resolve(Wish(live.url, "1080p60"))
     assert "best, worst, audio_only, 120p30, 180p30" in caught.value.one_line
 
 
@@ -85,12 +85,12 @@ async def test_best_is_the_largest_picture_whatever_it_is_called(
             {"name": "audio_only", "profile": "audio", "bandwidth_bps": 9_000_000},
         ]
     )
-    assert (await sources.resolve(live.url, "best")).variant == "chunked"
+    assert (await sources.resolve(Wish(live.url, "best"))).variant == "chunked"
 
 
 async def test_best_of_sound_alone_is_the_sound(sources: Sources, live: FakeChannel) -> None:
     live.change(variants=[{"name": "audio_only", "profile": "audio"}])
-    assert (await sources.resolve(live.url, "best")).variant == "audio_only"
+    assert (await sources.resolve(Wish(live.url, "best"))).variant == "audio_only"
 
 
 @pytest.mark.parametrize("quality", ["best", "nonsense"])
@@ -100,37 +100,37 @@ async def test_offline_and_unknown_channels_are_offline(
     known = fake_twitch.channel()
     for url in (known.url, "https://www.twitch.tv/nobody_of_that_name"):
         with pytest.raises(StreamOffline, match=r"offline: nothing is live at www\.twitch\.tv/"):
-            await sources.look(url)
+            await sources.look(Wish(url))
         with pytest.raises(StreamOffline):
-            await sources.resolve(url, quality)
+            await sources.resolve(Wish(url, quality))
 
 
 async def test_plain_playlists(sources: Sources, live: FakeChannel) -> None:
-    seen = await sources.look(live.hls_url)
+    seen = await sources.look(Wish(live.hls_url))
     assert (seen.platform, seen.name, seen.stream_id) == ("hls", live.login, None)
-    media = await sources.resolve(f"hls://{live.hls_url}", "best")
+    media = await sources.resolve(Wish(f"hls://{live.hls_url}", "best"))
     assert (media.playlist_url, media.variant) == (live.hls_url, "live")
-    best = await sources.resolve(live.master_url, "best")
+    best = await sources.resolve(Wish(live.master_url, "best"))
     assert best.playlist_url == live.master_url.replace("master", "180p30")
 
 
 async def test_addresses_that_nobody_knows(sources: Sources, fake_twitch: FakeTwitch) -> None:
     with pytest.raises(UnknownSource, match=r"no recorder knows example\.org"):
-        await sources.look("https://example.org/page")
+        await sources.look(Wish("https://example.org/page"))
     with pytest.raises(UnknownSource, match="only live channels"):
-        await sources.look("https://www.twitch.tv/videos/123456")
+        await sources.look(Wish("https://www.twitch.tv/videos/123456"))
     with pytest.raises(StreamOffline, match="404"):
-        await sources.look(f"{fake_twitch.plain}/hls/nothing.m3u8")
+        await sources.look(Wish(f"{fake_twitch.plain}/hls/nothing.m3u8"))
     with pytest.raises(InvalidInput):
-        await sources.look("hls://file:///etc/passwd")
+        await sources.look(Wish("hls://file:///etc/passwd"))
 
 
 async def test_a_playlist_that_is_a_page(sources: Sources, live: FakeChannel) -> None:
     live.fault("playlist", "html")
     with pytest.raises(UnknownSource, match="not an HLS playlist"):
-        await sources.look(live.hls_url)
+        await sources.look(Wish(live.hls_url))
     with pytest.raises(SourceUnavailable):
-        await sources.resolve(live.url)
+        await sources.resolve(Wish(live.url))
 
 
 REFUSAL = '{"error": "Unauthorized", "message": "This channel is for subscribers"}'
@@ -163,7 +163,7 @@ async def test_what_fails_behind_twitch_is_told_apart(
 ) -> None:
     live.fault(target, kind, **fields)
     with pytest.raises(StreamVaultError) as caught:
-        await sources.resolve(live.url)
+        await sources.resolve(Wish(live.url))
     assert type(caught.value) is error
     assert not any(secret in caught.value.one_line for secret in ("token", "sig=", "?", "\n"))
 
@@ -173,20 +173,20 @@ async def test_look_tells_an_outage_from_an_offline_channel(
 ) -> None:
     live.fault("gql", "status", status=502)
     with pytest.raises(SourceUnavailable, match=r"gql\.twitch\.tv answers HTTP 502"):
-        await sources.look(live.url)
+        await sources.look(Wish(live.url))
 
 
 async def test_no_error_holds_a_token(sources: Sources, live: FakeChannel) -> None:
     live.fault("usher", "reset")
     with pytest.raises(SourceUnavailable) as caught:
-        await sources.resolve(live.url)
+        await sources.resolve(Wish(live.url))
     assert caught.value.one_line == "usher.ttvnw.net cannot be reached through the proxy"
 
 
 async def test_a_proxy_that_refuses(live: FakeChannel) -> None:
     sources = Sources(live.fake.proxy_url, live.fake.ca_bundle)
     with live.fake.proxy(mode="refuse"), pytest.raises(SourceUnavailable, match="proxy"):
-        await sources.look(live.url)
+        await sources.look(Wish(live.url))
     sources.close()
 
 
@@ -194,15 +194,15 @@ async def test_connections_that_were_cut_in_between_are_opened_anew(
     sources: Sources, live: FakeChannel
 ) -> None:
     for _ in range(3):
-        assert (await sources.look(live.url)).login == live.login
+        assert (await sources.look(Wish(live.url))).login == live.login
         assert live.fake.cut_connections() >= 1
-        assert (await sources.resolve(live.url)).variant
+        assert (await sources.resolve(Wish(live.url))).variant
 
 
 async def test_an_authority_that_is_not_trusted(live: FakeChannel) -> None:
     untrusting = Sources(live.fake.proxy_url)
     with pytest.raises(SourceUnavailable, match="not trusted"):
-        await untrusting.look(live.url)
+        await untrusting.look(Wish(live.url))
     untrusting.close()
 
 
@@ -212,7 +212,7 @@ async def test_a_bundle_adds_to_what_the_system_trusts(
     # OpenSSL takes the system's authorities from here; the bundle holds an unrelated one.
     monkeypatch.setenv("SSL_CERT_FILE", str(live.fake.ca_bundle))
     sources = Sources(live.fake.proxy_url, make_certificates(tmp_path).ca)
-    assert (await sources.look(live.url)).login == live.login
+    assert (await sources.look(Wish(live.url))).login == live.login
     sources.close()
 
 
@@ -221,12 +221,12 @@ async def test_the_environment_does_not_decide_whom_to_trust(
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nonexistent/authorities.pem")
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-    assert (await sources.look(live.url)).login == live.login
+    assert (await sources.look(Wish(live.url))).login == live.login
 
 
 async def test_streamlinks_own_reader(sources: Sources, live: FakeChannel) -> None:
     live.offline()
-    reader = await asyncio.to_thread(sources.open_reader, live.hls_url, "best")
+    reader = await asyncio.to_thread(sources.open_reader, Wish(live.hls_url))
     assert await asyncio.to_thread(_read_all, reader) == live.content()
 
 
@@ -238,11 +238,11 @@ def _read_all(reader: BinaryIO) -> bytes:
 async def test_a_reader_of_nothing(sources: Sources, fake_twitch: FakeTwitch) -> None:
     url = fake_twitch.channel().url
     with pytest.raises(StreamOffline):
-        await asyncio.to_thread(sources.open_reader, url, "best")
+        await asyncio.to_thread(sources.open_reader, Wish(url))
 
 
 async def test_the_resolved_playlist_plays(sources: Sources, live: FakeChannel) -> None:
-    playback = await sources.resolve(live.hls_url)
+    playback = await sources.resolve(Wish(live.hls_url))
     async with httpx.AsyncClient(headers=playback.headers, trust_env=False) as client:
         answer = await client.get(playback.playlist_url)
     assert answer.text.count("#EXTINF") == 3
