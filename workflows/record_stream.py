@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy, SearchAttributeUpdate, WorkflowIDReusePolicy
+from temporalio.common import RetryPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
@@ -32,7 +32,6 @@ with workflow.unsafe.imports_passed_through():
         Detected,
         DetectInput,
         NudgeInput,
-        PipelineStatus,
         Processed,
         ProcessInput,
         Recorded,
@@ -47,14 +46,13 @@ with workflow.unsafe.imports_passed_through():
     )
     from workflows.children import cancel_child, failure_of, is_cancelled
     from workflows.notes import in_one_line, note_step, set_status
+    from workflows.parking import Parkable
     from workflows.policies import (
         CATALOG_RETRY,
         CATALOG_TIMEOUT,
         PARKED_FOR,
         SV_HOST,
         SV_NEEDS_ATTENTION,
-        SV_STAGE,
-        SV_STREAMER,
     )
     from workflows.process_recording import ProcessRecording
 
@@ -113,21 +111,18 @@ class StreamDone:
 
 
 @workflow.defn
-class RecordStream:
+class RecordStream(Parkable):
     @workflow.init
     def __init__(self, order: RecordStreamInput) -> None:
+        super().__init__(order.recording_id)
         self._order = order
         self._detected = Detected(streamer="")
         self._claim: Claim | None = None
         """The recorder that has the parts, also while it is lost."""
         self._lost = False
         self._session = 0
-        self._stage: str = Step.DETECT
-        self._detail = "looking at the source"
         self._stop_reason: str | None = None
         self._resume_reason: str | None = None
-        self._decision = ""
-        self._parked_error = ""
         self._failed = False
         self._offline = False
         """The last session found nothing live."""
@@ -136,8 +131,6 @@ class RecordStream:
         self._capturing: Claim | None = None
         """Where a capture can be nudged."""
         self._child_runs = False
-        known = workflow.info().typed_search_attributes
-        self._shown = known.get(SV_STAGE, ""), known.get(SV_STREAMER, "")
 
     @workflow.run
     async def run(self, order: RecordStreamInput) -> StreamDone:
@@ -162,6 +155,7 @@ class RecordStream:
         """Record again, in the same recording, if somebody resumes a stream that still runs."""
         try:
             self._detected = await self._detect()
+            self._streamer = self._detected.streamer
         except ActivityError as error:
             return await self._fail(
                 Step.DETECT, in_one_line(error), stopped=self._stop_reason is not None
@@ -505,59 +499,7 @@ class RecordStream:
             # A title is not worth a recording.
             workflow.logger.warning("title not noted", extra={"reason": in_one_line(error)})
 
-    @workflow.update(description="Go on with a parked recording")
-    async def retry(self, step: str = "") -> str:
-        self._decision = "retry"
-        return "retry: record"
-
-    @retry.validator
-    def _check_retry(self, step: str = "") -> None:
-        self._check_parked(step)
-
-    @workflow.update(description="Leave recording as it is and process what is there")
-    async def skip(self, step: str = "") -> str:
-        self._decision = "skip"
-        return "skip: record"
-
-    @skip.validator
-    def _check_skip(self, step: str = "") -> None:
-        self._check_parked(step)
-
-    @workflow.update(description="End a parked recording; what was recorded is processed")
-    async def give_up(self, step: str = "") -> str:
-        self._decision = "give_up"
-        return "give_up: record"
-
-    @give_up.validator
-    def _check_give_up(self, step: str = "") -> None:
-        self._check_parked(step)
-
-    def _check_parked(self, step: str) -> None:
-        if not self._parked_error or step not in {"", Step.RECORD}:
-            where = processing_workflow_id(self._order.recording_id)
-            raise ApplicationError(f"recording is not parked; steps after it are those of {where}")
-
-    # ---- what others see
-
-    @workflow.query(description="Where the stream's pipeline stands")
-    def status(self) -> PipelineStatus:
-        parked = [str(Step.RECORD)] if self._parked_error else []
-        return PipelineStatus(self._stage, self._detail, parked, self._parked_error)
-
-    def _show(self, stage: str, detail: str, *more: SearchAttributeUpdate[Any]) -> None:
-        """Each upsert is a write of the server's, so what it shows already is left out."""
-        self._stage = stage
-        self._say(detail)
-        shown = str(stage), self._detected.streamer or self._shown[1]
-        stands = [SV_STAGE.value_set(shown[0]), SV_STREAMER.value_set(shown[1])]
-        updates = [*(stands if shown != self._shown else []), *more]
-        self._shown = shown
-        if updates:
-            workflow.upsert_search_attributes(updates)
-
-    def _say(self, detail: str) -> None:
-        self._detail = detail
-        workflow.set_current_details(detail)
+    # ---- words to the recorder
 
     async def _nudge(self, claim: Claim, word: str, reason: str) -> None:
         try:
