@@ -341,7 +341,7 @@ def _recorder(client: Client, parts: _Parts, captures: Captures) -> list[Worker]
         _worker(
             client,
             host_queue(parts.host_id),
-            [recording.record, recording.nudge, recording.seal],
+            [recording.record, recording.nudge, recording.await_room, recording.seal],
             slots=RECORDER_SLOTS,
         ),
     ]

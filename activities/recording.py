@@ -27,6 +27,7 @@ from streamvault.contracts import (
     NudgeInput,
     Recorded,
     RecordInput,
+    RoomInput,
     Sealed,
     SealInput,
     Step,
@@ -40,6 +41,7 @@ from streamvault.errors import SourceError, StreamVaultError
 from streamvault.hls.capture import Capture
 from streamvault.hls.captures import Captures
 from streamvault.hls.order import CaptureOrder
+from streamvault.hls.room import has_room
 from streamvault.playback.sources import Sources
 from streamvault.source import Sighting, Wish
 
@@ -50,6 +52,7 @@ log = logging.getLogger(__name__)
 ORPHAN_GRACE_S = 180.0
 # The rows of parts are rewritten for their sizes; the totals go along with each beat.
 ROWS_EVERY_S = 10.0
+ROOM_LOOK_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -158,13 +161,30 @@ class Recording:
     async def nudge(self, order: NudgeInput) -> None:
         capture = self.captures.get(order.recording_id)
         if capture is None:
+            if order.word == "stop":
+                return  # it has ended meanwhile
             raise ApplicationError("no capture of this recording runs here")
-        if order.word == "restart":
+        if order.word == "stop":
+            capture.stop(order.reason)
+        elif order.word == "restart":
             capture.restart(order.reason)
         elif order.word == "another":
             capture.end_for_another(order.reason)
         else:
             capture.note_offline(order.reason)
+
+    @activity.defn
+    async def await_room(self, order: RoomInput) -> None:
+        """Return once the disk has had room for long enough, however long that takes."""
+        folder = self.library / order.directory
+        since: float | None = None
+        while since is None or monotonic() - since < order.lasting_s:
+            activity.heartbeat()
+            await asyncio.sleep(ROOM_LOOK_S)
+            if not await asyncio.to_thread(has_room, folder):
+                since = None
+            elif since is None:
+                since = monotonic()
 
     @activity.defn
     async def seal(self, order: SealInput) -> Sealed:

@@ -204,8 +204,8 @@ class Recorded:
 
 @dataclass(frozen=True)
 class NudgeInput:
-    """A word to a capture: `restart` (new session, new part), `offline` (a source says so) or
-    `another` (the source is on another stream by now)."""
+    """A word to a capture: `stop`, `restart` (new session, new part), `offline` (a source says so)
+    or `another` (the source is on another stream by now)."""
 
     recording_id: str
     word: str
@@ -214,10 +214,10 @@ class NudgeInput:
 
 @dataclass(frozen=True)
 class RoomInput:
-    """Wait until the disks of this recording's folder have room again."""
+    """Wait until the disk of this recording's folder has had room for so long."""
 
-    recording_id: str
     directory: str
+    lasting_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ with workflow.unsafe.imports_passed_through():
         Recorded,
         RecordInput,
         RecordStreamInput,
+        RoomInput,
         Sealed,
         SealInput,
         Status,
@@ -74,9 +75,9 @@ CLAIM_RETRY = RetryPolicy(
 )
 # Twitch ends a stream after 48 h.
 RECORD_TIMEOUT = timedelta(hours=50)
-# Outlives a Temporal restart of 60 s and the reconnect after it, since no other host could take
-# over anyway; the recorder itself fails a stale attempt as soon as it is back.
-RECORD_HEARTBEAT = timedelta(seconds=120)
+# An attempt that Temporal lost, with a stopping worker or in an outage of its own, is missed after
+# this. The capture lives apart from it and goes on meanwhile; the next attempt attaches to it.
+RECORD_HEARTBEAT = timedelta(seconds=30)
 # A recorder process that is being replaced answers within seconds; a dead host never does.
 RECORD_SCHEDULE_TO_START = timedelta(seconds=20)
 # The window of a live playlist is about 30 s, so the next attempt must come at once.
@@ -88,6 +89,9 @@ RECORD_RETRY = RetryPolicy(
 )
 # A word to a running capture is worth nothing later.
 NUDGE_TIMEOUT = timedelta(seconds=20)
+# A disk that fills up again and again is given longer and longer to prove that it has room.
+ROOM_LASTS_MAX_S = 60.0
+ROOM_HEARTBEAT = timedelta(seconds=30)
 # Sealing closes a file and writes rows; it must happen, whatever the database does. Only a disk
 # that takes no more needs a person.
 SEAL_TIMEOUT = timedelta(minutes=2)
@@ -124,6 +128,8 @@ class RecordStream(Parkable):
         self._stop_reason: str | None = None
         self._resume_reason: str | None = None
         self._failed = False
+        self._full = 0
+        """How often the disk was full."""
         self._offline = False
         """The last session found nothing live."""
         self._attempt: workflow.ActivityHandle[Any] | None = None
@@ -141,7 +147,7 @@ class RecordStream(Parkable):
         except asyncio.CancelledError:
             if self._child_runs:
                 raise
-            self.stop("cancelled")
+            self._stop_now("cancelled")
         return await story
 
     async def _tell_the_story(self) -> StreamDone:
@@ -208,6 +214,8 @@ class RecordStream(Parkable):
             recorded = await self._record_session(self._claim)
             if recorded.end == CaptureEnd.DISK:
                 await self._wait_for_room(recorded.reason)
+                if self._stop_reason is None:
+                    await set_status(self._order.recording_id, Status.RECORDING, Step.RECORD)
             elif recorded.end == CaptureEnd.NOTHING and self._may_still_come():
                 await self._wait_a_little(recorded.reason)
             elif recorded.end != CaptureEnd.DRAINED:
@@ -249,6 +257,9 @@ class RecordStream(Parkable):
                 end_grace_s=self._detected.end_grace_s,
                 session=session,
                 stream_id=self._detected.stream_id,
+                codecs=self._detected.codecs,
+                proxy_policy=self._detected.proxy_policy,
+                streamer_id=self._detected.streamer_id,
             ),
             task_queue=claim.queue,
             activity_id=f"record-{session}-{workflow.uuid4().hex[:6]}",
@@ -298,29 +309,43 @@ class RecordStream(Parkable):
             )
 
     async def _wait_for_room(self, reason: str) -> None:
-        """Park the recording until somebody made room; the stream may well go on."""
+        """Park the recording until there is room again; the stream may well go on."""
         self._parked_error = reason
         self._decision = ""
+        self._full += 1
         workflow.upsert_search_attributes([SV_NEEDS_ATTENTION.value_set(True)])
         self._show(
             "parked:record",
-            f"**Recording needs attention.** {reason}\n\nMake room, then send the update `retry`; "
-            "`give_up` keeps what is recorded and processes it.",
+            f"**Recording needs attention.** {reason}\n\nMake room, and it goes on by itself, or "
+            "at once with the update `retry`; `give_up` keeps what is recorded and processes it.",
         )
         await note_step(self._order.recording_id, Step.RECORD, StepState.PARKED, reason)
         await set_status(self._order.recording_id, Status.NEEDS_ATTENTION, Step.RECORD, reason)
+        room = self._watch_for_room()
         try:
             await workflow.wait_condition(
-                lambda: bool(self._decision) or self._stop_reason is not None,
+                lambda: bool(self._decision) or self._stop_reason is not None or _is_well(room),
                 timeout=PARKED_FOR,
-                timeout_summary="recording waits for a person",
+                timeout_summary="recording waits for room, or for a person",
             )
         except TimeoutError:
             self._stop_reason = "nobody made room within 72 h"
+        room.cancel()
         if self._decision in {"give_up", "skip"}:
             self._stop_reason = "given up"
         self._parked_error = ""
         workflow.upsert_search_attributes([SV_NEEDS_ATTENTION.value_set(False)])
+
+    def _watch_for_room(self) -> workflow.ActivityHandle[None]:
+        assert self._claim is not None
+        return workflow.start_activity_method(
+            Recording.await_room,
+            RoomInput(self._detected.directory, min(2.0**self._full, ROOM_LASTS_MAX_S)),
+            task_queue=self._claim.queue,
+            start_to_close_timeout=PARKED_FOR,
+            heartbeat_timeout=ROOM_HEARTBEAT,
+            summary="is there room again?",
+        )
 
     async def _seal(self, recorded: Recorded) -> Sealed:
         """Close the journal for good and bring the catalog up to date."""
@@ -455,11 +480,19 @@ class RecordStream(Parkable):
     # ---- signals and updates
 
     @workflow.signal(description="Stop recording and finish the file")
-    def stop(self, reason: str = "stopped") -> None:
+    async def stop(self, reason: str = "stopped") -> None:
         if self._stage in {"processing", "done", "failed", "sealing"}:
             self._say(f"stop came while {self._stage}: nothing is being recorded")
             self._resume_reason = None
             return
+        capturing = self._capturing
+        self._stop_now(reason)
+        if capturing is not None:
+            # Temporal answers heartbeats with a stop; an attempt that was paused, reset or lost
+            # sends none, and its capture still has to hear of it.
+            await self._nudge(capturing, "stop", reason)
+
+    def _stop_now(self, reason: str) -> None:
         self._stop_reason = reason
         if self._attempt is not None:
             self._attempt.cancel()
@@ -512,6 +545,11 @@ class RecordStream(Parkable):
             )
         except ActivityError as error:
             self._say(f"{word} did not reach the recorder: {in_one_line(error)}")
+
+
+def _is_well(room: workflow.ActivityHandle[None]) -> bool:
+    """There is room. A watch that failed for good says nothing: then only a person knows."""
+    return room.done() and not room.cancelled() and room.exception() is None
 
 
 def _for_want_of_room(error: ActivityError) -> bool:

@@ -27,7 +27,6 @@ from streamvault.hls.fetch import Fetcher
 from streamvault.hls.files import RecordingFiles
 from streamvault.hls.journal import JOURNAL_NAME
 from streamvault.hls.order import (
-    MIN_FREE_BYTES,
     CaptureOrder,
     OpenReader,
     Resolve,
@@ -72,7 +71,7 @@ class Captures:
         fetcher: Fetcher,
         disks: Disks | None = None,
         thresholds: Thresholds | None = None,
-        min_free_bytes: int = MIN_FREE_BYTES,
+        min_free_bytes: int | None = None,
         stream_of: StreamOf | None = None,
         routes: Routes | None = None,
     ) -> None:

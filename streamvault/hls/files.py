@@ -18,11 +18,11 @@ from isal.isal_zlib import crc32
 
 from streamvault.errors import CaptureError, CaptureLocked, StorageFull
 from streamvault.hls.journal import Journal, datasync, open_part
-from streamvault.hls.order import MIN_FREE_BYTES
 from streamvault.hls.pending import PENDING_NAME, read_pending, write_pending
 from streamvault.hls.playlist import Segment
 from streamvault.hls.records import Ended, InitStored, PartOpened, Record, SegmentStored
 from streamvault.hls.recovery import Recovery, recover
+from streamvault.hls.room import check_room
 from streamvault.hls.timestamps import read_head, read_timescales
 from streamvault.hls.writer import Batch, Disks, storage_error
 
@@ -46,7 +46,7 @@ class RecordingFiles:
     """Made by `open`, which locks the directory and repairs what a crash left."""
 
     def __init__(
-        self, directory: Path, lock_fd: int, recovery: Recovery, min_free_bytes: int
+        self, directory: Path, lock_fd: int, recovery: Recovery, min_free_bytes: int | None
     ) -> None:
         self.directory = directory
         self.recovery = recovery
@@ -74,9 +74,10 @@ class RecordingFiles:
 
     @classmethod
     def open(
-        cls, directory: Path, fence: int | None = 0, min_free_bytes: int = MIN_FREE_BYTES
+        cls, directory: Path, fence: int | None = 0, min_free_bytes: int | None = None
     ) -> RecordingFiles:
-        """Lock and repair a recording's directory, which is made if missing.
+        """Lock and repair a recording's directory, which is made if missing. `min_free_bytes` is
+        what must stay free; None: the reserve.
 
         Raises CaptureLocked when another process writes there or a higher fence was seen (None
         takes any), StorageFull, StorageUnwritable.
@@ -304,16 +305,6 @@ class _NextPart:
     @property
     def init_length(self) -> int:
         return len(self.init.content) if self.init else 0
-
-
-def check_room(directory: Path, min_free_bytes: int) -> None:
-    """Raises StorageFull when less is free, OSError when the folder cannot be asked."""
-    stat = os.statvfs(directory)
-    if stat.f_bavail * stat.f_frsize < min_free_bytes:
-        raise StorageFull(
-            f"{directory}: less than {min_free_bytes // 1024**2} MB are free",
-            hint="free some space, the recording then goes on",
-        )
 
 
 def _write_all(fd: int, pieces: Sequence[bytes], offset: int) -> None:

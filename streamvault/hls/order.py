@@ -13,9 +13,6 @@ from streamvault.hls.thresholds import Thresholds
 from streamvault.hls.writer import Disks
 from streamvault.source import Playback, Wish
 
-MIN_FREE_BYTES = 16 * 1024 * 1024
-"""What is left on the disk when a recording stops: its last records must always fit."""
-
 Resolve = Callable[[Wish], Awaitable[Playback]]
 """A playback session. Raises the SourceError tree; StreamOffline means that the player's token says
 so."""
@@ -106,6 +103,7 @@ class Surroundings:
     fetcher: Fetcher
     disks: Disks
     thresholds: Thresholds = field(default_factory=Thresholds)
-    min_free_bytes: int = MIN_FREE_BYTES
+    min_free_bytes: int | None = None
+    """Left free on the disk; None: room.Room.reserve_bytes."""
     stream_of: StreamOf | None = None
     routes: Routes | None = None

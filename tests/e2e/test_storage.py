@@ -50,9 +50,9 @@ def test_a_full_disk_parks_the_recording_and_room_lets_it_go_on(
         assert up.parts(recording["id"]) == channel.content(0, stored)
 
         subprocess.run(["mount", "-o", "remount,size=400m", str(disk)], check=True)
-        answer = up.call("POST", f"/api/pipelines/{parked['workflow_id']}/retry")
-        assert answer.status_code in {200, 202}, answer.text
-        up.wait_segments(recording["id"], stored + 3)
+        # Nobody has to say so.
+        going_on = up.wait_segments(recording["id"], stored + 3)
+        assert (going_on["status"], going_on["reason"]) == ("recording", "")
         channel.offline()
         done = up.wait_status(recording["id"], "completed")
         lost = done["totals"]["segments_lost"]
@@ -77,9 +77,8 @@ def test_a_read_only_library_says_so_and_records_nothing(
         assert command.returncode == 1
         assert "read-only" in err.lower()
 
-        # Mended, it records on request.
+        # Mended, it records by itself.
         subprocess.run(["mount", "-o", "remount,rw,size=400m", str(disk)], check=True)
-        up.call("POST", f"/api/pipelines/{parked['workflow_id']}/retry")
         up.wait_segments(recording["id"], 3)
         up.ask(recording, "stop")
         done = up.wait_status(recording["id"], "completed")

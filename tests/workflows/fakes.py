@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,7 @@ from streamvault.contracts import (
     ProbeInput,
     Recorded,
     RecordInput,
+    RoomInput,
     Sealed,
     SealInput,
     StatusChange,
@@ -116,6 +118,9 @@ class FakeRecording:
     sessions: list[RecordInput] = field(default_factory=list)
     nudges: list[NudgeInput] = field(default_factory=list)
     seals: list[SealInput] = field(default_factory=list)
+    waits: list[RoomInput] = field(default_factory=list)
+    room: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set: the disk has room again."""
     stored: int = 4
     """Segments that the journal holds when it is sealed."""
 
@@ -153,6 +158,15 @@ class FakeRecording:
     async def nudge(self, order: NudgeInput) -> None:
         self.nudges.append(order)
         await self.script.play("nudge")
+
+    @activity.defn
+    async def await_room(self, order: RoomInput) -> None:
+        await self.script.play("await_room")
+        self.waits.append(order)
+        while not self.room.is_set():
+            activity.heartbeat()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.room.wait(), BEAT_S)
 
     @activity.defn
     async def seal(self, order: SealInput) -> Sealed:
@@ -267,7 +281,10 @@ class Cast:
                 self.notify.deliver,
             ],
             "record": [self.recording.claim],
-            "host": [self.recording.record, self.recording.nudge, self.recording.seal],
+            "host": [
+                *(self.recording.record, self.recording.nudge),
+                *(self.recording.await_room, self.recording.seal),
+            ],
             "media": [
                 self.media.remux,
                 self.media.thumbnails,

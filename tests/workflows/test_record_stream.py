@@ -95,6 +95,14 @@ async def test_a_stop_while_recording_finishes_the_file(stage: Stage) -> None:
     await stage.keep(stage.stream, "record_stream-stopped")
 
 
+async def test_a_stop_reaches_a_capture_whose_attempt_is_not_heard(stage: Stage) -> None:
+    await recording(stage)
+    await stage.stream.signal("stop", "enough")
+    await stage.stream.result()
+    [nudge] = stage.cast.recording.nudges
+    assert (nudge.word, nudge.reason) == ("stop", "enough")
+
+
 async def test_a_stopped_recording_says_so_to_the_end(stage: Stage) -> None:
     """So that an automatic source does not restart what a person stopped."""
     await recording(stage)
@@ -535,7 +543,25 @@ async def test_a_parked_recording_can_be_stopped(stage: Stage) -> None:
     assert stage.cast.work() == RECORDED + PROCESSED
 
 
+async def test_a_parked_recording_goes_on_by_itself_once_there_is_room(stage: Stage) -> None:
+    for session, lasting_s in ((2, 2.0), (3, 4.0)):
+        await full(stage) if session == 2 else stage.cast.recording.ends.put_nowait(NO_ROOM)
+        await stage.until_called("await_room", session - 1)
+        # A disk that fills up again at once has to show for longer that it has room.
+        assert stage.cast.recording.waits[-1].lasting_s == lasting_s
+        stage.cast.recording.room.set()
+        await recording(stage, session=session)
+        stage.cast.recording.room.clear()
+    assert stage.cast.catalog.last == (Status.RECORDING, Step.RECORD, "")
+    assert (await stage.status(stage.stream)).parked == []
+    stage.cast.recording.ends.put_nowait(ENDED)
+    assert (await stage.stream.result()).outcome == Status.COMPLETED
+    await stage.keep(stage.stream, "record_stream-room_again")
+
+
 async def test_a_recording_parked_for_three_days_is_processed(skipping: Stage) -> None:
+    # Time is not skipped while an activity runs.
+    skipping.cast.script.failures["await_room"] = [failure("no answer", permanent=True)]
     await full(skipping)
     assert (await skipping.stream.result()).outcome == Status.COMPLETED
     assert skipping.cast.work() == RECORDED + PROCESSED

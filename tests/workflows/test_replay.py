@@ -22,7 +22,7 @@ from workflows.record_stream import RecordStream
 CASES = {
     "record_stream": {
         *("happy", "stopped", "cancelled", "restarted", "recorded_again", "drained", "offline"),
-        *("recorder_gone", "parked_retried", "given_up", "remux_given_up"),
+        *("recorder_gone", "parked_retried", "room_again", "given_up", "remux_given_up"),
     },
     "process_recording": {
         *("happy", "parked_retried", "side_parked_retried", "skipped", "given_up", "cancelled"),
