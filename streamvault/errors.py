@@ -12,6 +12,7 @@
     │   ├── StreamOffline        the source says that nothing is live
     │   ├── AccessRefused        subscription, region or token
     │   ├── SourceUnavailable    network, 5xx, time-out: worth another try
+    │   │   ├── ProxyUnavailable the proxy does not answer, or refuses to
     │   │   └── FetchFailed      one HTTP request of the recorder; carries the status
     │   └── PlaylistError        not an HLS playlist, or a broken one; names the line
     │       └── EncryptedStream  segments that need a key or a DRM system
@@ -103,6 +104,10 @@ class AccessRefused(SourceError):
 class SourceUnavailable(SourceError):
     permanent = False
     title = "The stream's service cannot be reached"
+
+
+class ProxyUnavailable(SourceUnavailable):
+    """Nothing is known of the source: the way to it is what failed."""
 
 
 class FetchFailed(SourceUnavailable):

@@ -10,6 +10,7 @@ from streamlink.exceptions import StreamlinkError
 
 from streamvault.errors import (
     AccessRefused,
+    ProxyUnavailable,
     SourceError,
     SourceUnavailable,
     StreamOffline,
@@ -24,14 +25,19 @@ _ADDRESS = re.compile(r"https?://\S+")
 _REFUSAL = re.compile(r"integrity|unauthori|forbidden|subscri|geo|login|permission", re.IGNORECASE)
 
 
-def translate(error: StreamlinkError | OSError, host: str, *, is_playlist: bool) -> SourceError:
-    """Our error for streamlink's; `host` is named when the error itself does not know one.
+def translate(
+    error: StreamlinkError | OSError, host: str, *, is_playlist: bool, proxy: str | None = None
+) -> SourceError:
+    """Our error for streamlink's; `host` is named when the error itself does not know one, `proxy`
+    when no answer came by way of it.
 
     `is_playlist`: a person gave the address of a playlist, so a body that is none means that the
     address is wrong; elsewhere it means that a service is ill.
     """
     for cause in _chain(error):
         if isinstance(cause, requests.RequestException):
+            if proxy is not None and _is_the_ways(cause):
+                return ProxyUnavailable(_by_proxy(cause, host, proxy))
             return _of_request(cause, host)
         if isinstance(cause, ValueError) and "EXTM3U" in str(cause):
             text = f"what {host} answers is not an HLS playlist"
@@ -65,6 +71,24 @@ def _of_request(error: requests.RequestException, host: str) -> SourceError:
     if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
         return UnknownSource("this is not an address")
     return SourceUnavailable(f"{host} cannot be reached")
+
+
+def _is_the_ways(error: requests.RequestException) -> bool:
+    """No answer came. Whether it was the proxy or what is behind it cannot be told, and the next
+    proxy may know better."""
+    silent = (requests.ConnectionError, requests.Timeout)
+    return isinstance(error, silent) and not isinstance(error, requests.exceptions.SSLError)
+
+
+def _by_proxy(error: requests.RequestException, host: str, proxy: str) -> str:
+    """Without the error's own words, which hold the proxy's address."""
+    if error.request is not None and error.request.url:
+        host = host_of(str(error.request.url))
+    text = f"{host} cannot be reached through the proxy {proxy}".rstrip()
+    if isinstance(error, requests.Timeout):
+        return f"{text} in time"
+    refused = "407" in str(error) or "authentication" in str(error).lower()
+    return f"{text}: it refuses the login" if refused else text
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -6,13 +6,14 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, TypeVar, cast
+from typing import BinaryIO, TypedDict, TypeVar, cast
 
 from streamlink.stream.hls.hls import HLSStream
 from streamlink.stream.stream import Stream
 
 from streamvault.errors import (
     AccessRefused,
+    ProxyUnavailable,
     SourceError,
     SourceUnavailable,
     StreamOffline,
@@ -20,6 +21,7 @@ from streamvault.errors import (
 )
 from streamvault.playback.addresses import name_of, site_of
 from streamvault.playback.failures import GONE, of_status
+from streamvault.playback.proxies import Proxy, ProxyPool
 from streamvault.playback.variants import Variant, choose
 from streamvault.playback.visits import Visit, Visits
 from streamvault.source import Playback, Sighting, Transport, Wish
@@ -32,51 +34,80 @@ T = TypeVar("T")
 _OWN_HEADERS = frozenset({"accept", "accept-encoding", "connection"})
 
 
+class _Way(TypedDict):
+    proxy: str | None
+    proxy_id: str
+
+
 class Finder:
     """The work behind `Sources`, whose docstrings say what each method is for."""
 
     def __init__(
         self,
-        proxy_url: str | None,
+        pool: ProxyPool,
         ca_bundle: Path | None,
         twitch_token: Callable[[], str | None],
     ) -> None:
-        self._proxy_url = proxy_url
-        self._visits = Visits(proxy_url, ca_bundle, twitch_token)
+        self._pool = pool
+        self._visits = Visits(ca_bundle, twitch_token)
 
     def look(self, wish: Wish, *, live_only: bool = False) -> Sighting:
-        return self._ask(wish.url, partial(_look, live_only=live_only))
+        return self._ask(wish, partial(_look, live_only=live_only))
 
     def resolve(self, wish: Wish) -> Playback:
         def find(visit: Visit) -> Playback:
-            variant = choose(_streams(visit), wish.quality)
-            if not isinstance(variant.stream, HLSStream):
-                return Playback(wish.url, Transport.READER, variant.name, proxy=self._proxy_url)
-            return _playback(variant, variant.stream, self._proxy_url)
+            variant = _chosen(visit, wish)
+            if isinstance(variant.stream, HLSStream):
+                return _playback(variant, variant.stream, visit.proxy)
+            return Playback(wish.url, Transport.READER, variant.name, **_by_way_of(visit.proxy))
 
-        return self._ask(wish.url, find)
+        return self._ask(wish, find)
 
     def open_reader(self, wish: Wish) -> BinaryIO:
         def read(visit: Visit) -> BinaryIO:
-            variant = choose(_streams(visit), wish.quality)
             # Its class has read and close, and nothing that a type checker would take for them.
-            return cast("BinaryIO", variant.stream.open())
+            return cast("BinaryIO", _chosen(visit, wish).stream.open())
 
-        return self._ask(wish.url, read, keep=True)
+        return self._ask(wish, read, keep=True)
 
-    def _ask(self, url: str, question: Callable[[Visit], T], *, keep: bool = False) -> T:
+    def _ask(self, wish: Wish, question: Callable[[Visit], T], *, keep: bool = False) -> T:
+        """By one way after the other, as long as it is the proxy that fails."""
+        *others, last = self._pool.routes(wish)
+        for proxy in others:
+            try:
+                return self._ask_by(proxy, wish, question, keep)
+            except ProxyUnavailable as error:
+                log.warning("taking another way", extra={"why": error.one_line})
+        return self._ask_by(last, wish, question, keep)
+
+    def _ask_by(
+        self, proxy: Proxy | None, wish: Wish, question: Callable[[Visit], T], keep: bool
+    ) -> T:
+        try:
+            answer = self._ask_as_somebody(proxy, wish, question, keep)
+        except ProxyUnavailable as error:
+            if proxy is not None:
+                self._pool.failed(proxy.id, error.one_line)
+            raise
+        if proxy is not None:
+            self._pool.worked(proxy.id)
+        return answer
+
+    def _ask_as_somebody(
+        self, proxy: Proxy | None, wish: Wish, question: Callable[[Visit], T], keep: bool
+    ) -> T:
         """Once more as nobody when Twitch does not take the account's token: without what the
         account is entitled to a stream is still recorded."""
         signed_in = False
         try:
-            with self._visits.visit(url, keep=keep) as visit:
+            with self._visits.visit(wish, proxy, keep=keep) as visit:
                 signed_in = visit.signed_in
                 return question(visit)
         except AccessRefused as error:
             if not signed_in:
                 raise
             log.warning("going on without the browser token", extra={"why": error.one_line})
-        with self._visits.visit(url, keep=keep, anonymous=True) as visit:
+        with self._visits.visit(wish, proxy, keep=keep, anonymous=True) as visit:
             return question(visit)
 
 
@@ -159,7 +190,15 @@ def _why_nothing(visit: Visit) -> SourceError:
     return SourceUnavailable("Twitch lists the stream, but none of its playlists can be read")
 
 
-def _playback(variant: Variant, stream: HLSStream, proxy_url: str | None) -> Playback:
+def _chosen(visit: Visit, wish: Wish) -> Variant:
+    return choose(_streams(visit), wish.quality, wish.codecs, settled=wish.settled)
+
+
+def _by_way_of(proxy: Proxy | None) -> _Way:
+    return {"proxy": proxy.url, "proxy_id": proxy.id} if proxy else {"proxy": None, "proxy_id": ""}
+
+
+def _playback(variant: Variant, stream: HLSStream, proxy: Proxy | None) -> Playback:
     prepared = stream.session.http.prepare_new_request(**stream.args)
     headers = {
         name: str(value)
@@ -174,5 +213,5 @@ def _playback(variant: Variant, stream: HLSStream, proxy_url: str | None) -> Pla
         codecs=",".join(variant.info.codecs) if variant.info else "",
         resolution=f"{size.width}x{size.height}" if size else "",
         headers=headers,
-        proxy=proxy_url,
+        **_by_way_of(proxy),
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from streamvault.errors import SourceError
 from streamvault.playback.addresses import check_url
+from streamvault.playback.proxies import ProxyPool
 from streamvault.source import Playback, Sighting, Wish
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ T = TypeVar("T")
 
 
 class Sources:
-    """`ca_bundle` is added to the system's authorities. Every address goes through check_url first.
+    """`pool` says by which ways to ask; without it everything goes through `proxy_url`, if given.
+
+    `ca_bundle` is added to the system's authorities. Every address goes through check_url first.
 
     `twitch_token` answers the web session's token of Twitch, or None; it is called in the threads
     that do the work, so it must be quick and safe there.
@@ -40,8 +43,10 @@ class Sources:
         proxy_url: str | None = None,
         ca_bundle: Path | None = None,
         twitch_token: Callable[[], str | None] = lambda: None,
+        *,
+        pool: ProxyPool | None = None,
     ) -> None:
-        self._proxy_url = proxy_url
+        self._pool = pool or ProxyPool.of_one(proxy_url)
         self._ca_bundle = ca_bundle
         self._twitch_token = twitch_token
         self._finder: Finder | None = None
@@ -87,5 +92,5 @@ class Sources:
             if self._finder is None:
                 from streamvault.playback.finder import Finder  # noqa: PLC0415  # see above
 
-                self._finder = Finder(self._proxy_url, self._ca_bundle, self._twitch_token)
+                self._finder = Finder(self._pool, self._ca_bundle, self._twitch_token)
             return self._finder

@@ -24,6 +24,8 @@ from urllib3.util import Retry, create_urllib3_context
 from streamvault.errors import SourceUnavailable, UnknownSource
 from streamvault.playback.addresses import host_of
 from streamvault.playback.failures import translate
+from streamvault.playback.proxies import Proxy
+from streamvault.source import Wish
 
 HTTP_TIMEOUT_S = 10
 REUSED_FOR_S = 3.0
@@ -44,6 +46,7 @@ class Visit:
     plugin: Plugin
     platform: str
     url: str
+    proxy: Proxy | None = None
     signed_in: bool = False
     """Whether the account's token goes along."""
     answers: list[tuple[str, int]] = field(default_factory=list)
@@ -66,20 +69,17 @@ class Visit:
 
 
 class Visits:
-    """Makes sessions that share the loaded plugins, the proxy and the trusted authorities.
+    """Makes sessions that share the loaded plugins and the trusted authorities.
 
     `twitch_token` is a web session's token of Twitch; the plugin sends it to Twitch's GQL alone."""
 
     def __init__(
         self,
-        proxy_url: str | None,
         ca_bundle: Path | None,
         twitch_token: Callable[[], str | None],
     ) -> None:
         self._twitch_token = twitch_token
         self._options: dict[str, Any] = dict(OPTIONS)
-        if proxy_url:
-            self._options["http-proxy"] = proxy_url
         if ca_bundle:
             self._options["http-ssl-verify"] = str(ca_bundle)
         self._connections = _Connections(_system_trust() if ca_bundle else None)
@@ -89,20 +89,32 @@ class Visits:
         self._loading = threading.Lock()
 
     @contextlib.contextmanager
-    def visit(self, url: str, *, keep: bool = False, anonymous: bool = False) -> Iterator[Visit]:
-        """A visit that ends with its block, or with its stream if `keep`. Raises SourceError."""
-        visit = self._begin(url, anonymous)
+    def visit(
+        self,
+        wish: Wish,
+        proxy: Proxy | None = None,
+        *,
+        keep: bool = False,
+        anonymous: bool = False,
+    ) -> Iterator[Visit]:
+        """A visit that ends with its block, or with its stream if `keep`. Raises SourceError, and
+        ProxyUnavailable where it is the proxy that does not answer."""
+        visit = self._begin(wish, proxy, anonymous)
         try:
             yield visit
         except (StreamlinkError, OSError) as error:
             is_playlist = visit.platform == "hls"
-            raise translate(error, visit.host, is_playlist=is_playlist) from error
+            raise translate(
+                error, visit.host, is_playlist=is_playlist, proxy=proxy.name if proxy else None
+            ) from error
         finally:
             if not keep:
                 visit.session.http.close()
 
-    def _begin(self, url: str, anonymous: bool) -> Visit:
-        session = Streamlink(self._options, plugins_builtin=False)
+    def _begin(self, wish: Wish, proxy: Proxy | None, anonymous: bool) -> Visit:
+        url = wish.url
+        way = {"http-proxy": proxy.url} if proxy else {}
+        session = Streamlink(self._options | way, plugins_builtin=False)
         session.plugins = self._plugins
         session.http.mount("https://", self._connections)
         with self._loading:
@@ -115,10 +127,17 @@ class Visits:
             )
         platform, plugin = match
         token = self._twitch_token() if platform == "twitch" and not anonymous else None
-        options = {"api-header": [("Authorization", f"OAuth {token}")]} if token else {}
-        visit = Visit(session, plugin(session, url, options), platform, url, bool(token))
+        options = _plugin_options(platform, wish, token)
+        visit = Visit(session, plugin(session, url, options), platform, url, proxy, bool(token))
         session.http.hooks["response"].append(visit.note)
         return visit
+
+
+def _plugin_options(platform: str, wish: Wish, token: str | None) -> dict[str, Any]:
+    if platform != "twitch":
+        return {}
+    codecs: dict[str, Any] = {"supported-codecs": list(wish.codecs)} if wish.codecs else {}
+    return codecs | ({"api-header": [("Authorization", f"OAuth {token}")]} if token else {})
 
 
 class _Connections(SSLContextAdapter):

@@ -159,7 +159,7 @@ def _stream_inf(variant: Variant, pools: Pools) -> str:
         fields.append(f"RESOLUTION={size}")
     fields.append(f'CODECS="{pool.codecs}"')
     if not pool.profile.audio_only:
-        fields.append(f"FRAME-RATE={FRAME_RATE:.3f}")
+        fields.append(f"FRAME-RATE={variant.frame_rate or FRAME_RATE:.3f}")
     fields += [f'STABLE-VARIANT-ID="{variant.name}"', f'IVS-NAME="{variant.name}"']
     fields.append(f'IVS-VARIANT-SOURCE="{"source" if variant.source else "transcode"}"')
     if variant.group:

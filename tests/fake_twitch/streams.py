@@ -17,6 +17,8 @@ class Variant:
     bandwidth_bps: int = 0
     """0 says what the pool really has."""
     resolution: str = ""
+    frame_rate: float = 0
+    """0 says what the pool really has."""
 
 
 DEFAULT_VARIANTS = (

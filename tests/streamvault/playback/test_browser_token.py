@@ -12,6 +12,7 @@ import requests
 
 from streamvault.errors import AccessRefused
 from streamvault.playback.addresses import host_of
+from streamvault.playback.proxies import Proxy
 from streamvault.playback.sources import Sources
 from streamvault.playback.visits import Visits
 from streamvault.source import Wish
@@ -54,7 +55,9 @@ def headers_by_host(live: FakeChannel, url: str, token: str | None) -> dict[str,
         header = answer.request.headers.get("Authorization")
         sent.setdefault(host_of(str(answer.url)), set()).add(header)
 
-    with Visits(live.fake.proxy_url, live.fake.ca_bundle, lambda: token).visit(url) as visit:
+    with Visits(live.fake.ca_bundle, lambda: token).visit(
+        Wish(url), Proxy("p", live.fake.proxy_url)
+    ) as visit:
         visit.session.http.hooks["response"].append(note)
         assert visit.streams()
     return sent
@@ -76,9 +79,7 @@ def test_other_sources_do_not_even_ask_for_the_token(live: FakeChannel) -> None:
     def must_not_be_asked() -> str:
         raise AssertionError("the token was asked for")
 
-    with Visits(live.fake.proxy_url, live.fake.ca_bundle, must_not_be_asked).visit(
-        live.master_url
-    ) as visit:
+    with Visits(live.fake.ca_bundle, must_not_be_asked).visit(Wish(live.master_url)) as visit:
         assert visit.streams()
 
 

@@ -14,6 +14,7 @@ import pytest
 from streamvault.errors import (
     AccessRefused,
     InvalidInput,
+    ProxyUnavailable,
     SourceUnavailable,
     StreamOffline,
     StreamVaultError,
@@ -141,13 +142,13 @@ REFUSAL = '{"error": "Unauthorized", "message": "This channel is for subscribers
     [
         ("gql", "status", {"status": 500}, SourceUnavailable),
         ("gql", "html", {}, SourceUnavailable),
-        ("gql", "reset", {}, SourceUnavailable),
+        ("gql", "reset", {}, ProxyUnavailable),
         ("gql", "status", {"status": 403, "body": REFUSAL}, AccessRefused),
         ("usher", "status", {"status": 403}, AccessRefused),
         ("usher", "status", {"status": 404}, StreamOffline),
         ("usher", "status", {"status": 503}, SourceUnavailable),
         ("usher", "html", {}, SourceUnavailable),
-        ("usher", "reset", {}, SourceUnavailable),
+        ("usher", "reset", {}, ProxyUnavailable),
         ("playlist", "status", {"status": 404}, StreamOffline),
         ("playlist", "status", {"status": 500}, SourceUnavailable),
         ("playlist", "reset", {}, SourceUnavailable),
@@ -180,7 +181,8 @@ async def test_no_error_holds_a_token(sources: Sources, live: FakeChannel) -> No
     live.fault("usher", "reset")
     with pytest.raises(SourceUnavailable) as caught:
         await sources.resolve(Wish(live.url))
-    assert caught.value.one_line == "usher.ttvnw.net cannot be reached through the proxy"
+    text = "usher.ttvnw.net cannot be reached through the proxy STREAM_PROXY"
+    assert caught.value.one_line == text
 
 
 async def test_a_proxy_that_refuses(live: FakeChannel) -> None:
@@ -246,3 +248,46 @@ async def test_the_resolved_playlist_plays(sources: Sources, live: FakeChannel) 
     async with httpx.AsyncClient(headers=playback.headers, trust_env=False) as client:
         answer = await client.get(playback.playlist_url)
     assert answer.text.count("#EXTINF") == 3
+
+
+VARIANTS = [
+    {"name": "1440p60", "profile": "180p-hevc", "resolution": "2560x1440", "frame_rate": 60},
+    {"name": "1080p60", "profile": "180p", "resolution": "1920x1080", "frame_rate": 60},
+    {"name": "1080p60_hevc", "profile": "180p-hevc", "resolution": "1920x1080", "frame_rate": 60},
+    {"name": "1080p30", "profile": "180p", "resolution": "1920x1080", "frame_rate": 30},
+    {"name": "720p60", "profile": "180p", "resolution": "1280x720", "frame_rate": 60},
+    {"name": "audio_only", "profile": "audio"},
+]
+
+
+@pytest.mark.parametrize(
+    ("quality", "codecs", "variant"),
+    [
+        ("best", (), "1080p60"),
+        ("best", ("h265", "h264"), "1440p60"),
+        ("<=1080p", ("h265", "h264"), "1080p60_hevc"),
+        ("<=1080p", ("h264", "h265"), "1080p60"),
+        ("<=1080p30", (), "1080p30"),
+        ("<=900p", (), "720p60"),
+        ("480p30, 720p60, best", (), "720p60"),
+        ("480p30, audio_only", (), "audio_only"),
+    ],
+)
+async def test_a_quality_by_rule(
+    sources: Sources, live: FakeChannel, quality: str, codecs: tuple[str, ...], variant: str
+) -> None:
+    live.change(variants=VARIANTS)
+    assert (await sources.resolve(Wish(live.url, quality, codecs))).variant == variant
+
+
+@pytest.mark.parametrize(
+    ("quality", "variant"),
+    [("900p60", "720p60"), ("480p30", "720p60"), ("chunked", "1080p60"), ("<=480p", "720p60")],
+)
+async def test_a_quality_that_is_gone_in_the_middle_is_replaced_by_the_nearest(
+    sources: Sources, live: FakeChannel, quality: str, variant: str
+) -> None:
+    live.change(variants=VARIANTS)
+    with pytest.raises(InvalidInput, match="there is no quality"):
+        await sources.resolve(Wish(live.url, quality))
+    assert (await sources.resolve(Wish(live.url, quality, settled=True))).variant == variant
