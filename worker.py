@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -27,6 +27,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from activities.browser_token import BrowserToken
 from activities.engine import connect_temporal
+from activities.proxies import Look, ProxyBook
 from activities.translate import TranslateErrors
 from streamvault.contracts import (
     BEAT_S,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from activities.detection import Detection
     from activities.twitch_access import TwitchAccess
     from streamvault.hls.captures import Captures
+    from streamvault.hls.fetch import Fetcher
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +61,7 @@ BEAT = timedelta(seconds=BEAT_S)
 # A capture closes its part within a second or two; the rest is room for a slow disk.
 DRAIN_TIME = timedelta(seconds=20)
 CONNECT_PAUSE_S = 1.0
+PROXY_LOOK_S = 10.0
 FOLLOWED_LOOK_S = 3.0  # until somebody is followed for the first time
 # Media steps wait inside for the one remux at a time; small ones need not wait behind it.
 MEDIA_SLOTS = 4
@@ -93,6 +96,8 @@ async def _run(settings: Settings, roles: frozenset[str]) -> None:
         stack.push_async_callback(parts.db.close)
         stack.callback(parts.sources.close)
         captures = await _resume_captures(parts, stack) if "recorder" in roles else None
+        if "control" in roles:
+            _in_background(parts.proxies.keep_checking(_proxy_look(settings, stack)), stack)
         client = await _connect(settings, stop, await _show_figures(parts, stack))
         for worker in await _build(client, parts, roles, captures):
             await stack.enter_async_context(worker)
@@ -117,10 +122,12 @@ class _Parts:
             pool_size=settings.db_pool_size or 5,
             max_overflow=settings.db_max_overflow or 10,
         )
+        self.proxies = ProxyBook(self.db, settings)
         self.sources = Sources(
-            proxy_url=settings.proxy_url,
             ca_bundle=settings.ca_bundle,
             twitch_token=BrowserToken(settings, self.db),
+            pool=self.proxies.pool,
+            prepare=self.proxies.prepare,
         )
         self.own_figures: Callable[[], bytes] = bytes
         """The page of `/metrics`; empty while there are none."""
@@ -401,6 +408,7 @@ async def _resume_captures(parts: _Parts, stack: AsyncExitStack) -> Captures:
         open_reader=parts.sources.open_reader,
         fetcher=fetcher,
         stream_of=parts.sources.stream_of,
+        routes=parts.proxies.pool,
     )
     stack.push_async_callback(captures.drain_all)
     for capture in await captures.resume_all():
@@ -421,6 +429,26 @@ async def _release_stale_attempts(client: Client, captures: Captures) -> None:
                 "stale attempt was gone",
                 extra={"recording_id": recording_id, "why": error.status.name},
             )
+
+
+def _proxy_look(settings: Settings, stack: AsyncExitStack) -> Look:
+    """Loads libcurl with the first proxy that there is to look through."""
+    made: list[Fetcher] = []
+
+    async def look(url: str, proxy: str) -> None:
+        if not made:
+            from streamvault.hls.fetch import Fetcher
+
+            made.append(Fetcher(settings.ca_bundle, settings.data_dir / "run"))
+            stack.push_async_callback(made[0].aclose)
+        await made[0].get_text(url, proxy=proxy, timeout_s=PROXY_LOOK_S, fresh=True)
+
+    return look
+
+
+def _in_background(work: Coroutine[Any, Any, None], stack: AsyncExitStack) -> None:
+    task = asyncio.create_task(work)
+    stack.callback(task.cancel)
 
 
 # ---- Temporal and readiness

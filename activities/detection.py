@@ -17,6 +17,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities import starts
 from activities.engine import temporal_away
+from activities.wishes import wish_of
 from streamvault.contracts import Probed, Status
 from streamvault.db import recordings, streamers, streams
 from streamvault.db.models import Recording, Streamer
@@ -30,7 +31,7 @@ from streamvault.errors import (
 from streamvault.filters import Filters, allows
 from streamvault.metrics.detection import DetectionFigures
 from streamvault.playback.sources import Sources
-from streamvault.source import News, Sighting, Wish
+from streamvault.source import News, Sighting
 
 STARTED = "started"
 JOINED = "joined"
@@ -132,7 +133,7 @@ class Detection:
         stream that was never recorded are believed. Raises SourceError."""
         try:
             async with self._looks:
-                seen = await self.sources.look(Wish(streamer.url), live_only=True)
+                seen = await self.sources.look(wish_of(streamer, streamer.url), live_only=True)
         except StreamOffline:
             return None
         except SourceUnavailable:

@@ -137,7 +137,11 @@ class Recording:
             await asyncio.sleep(self.look_every_s)
             try:
                 seen = await self.sources.look(
-                    Wish(order.source_url, proxy_policy=order.proxy_policy)
+                    Wish(
+                        order.source_url,
+                        proxy_policy=order.proxy_policy,
+                        streamer_id=order.streamer_id,
+                    )
                 )
             except SourceError:
                 continue

@@ -17,6 +17,7 @@ from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.engine import temporal_away
+from activities.wishes import wish_of
 from streamvault.contracts import (
     CONTROL_QUEUE,
     PROCESSING_STEPS,
@@ -40,6 +41,7 @@ from streamvault.errors import (
     StreamVaultError,
     error_named,
 )
+from streamvault.source import Wish
 
 # Workflows import activities, so their classes cannot be imported here.
 RECORD_STREAM = "RecordStream"
@@ -66,7 +68,9 @@ async def start_recording(
 
     Raises InvalidInput, SourceError (nothing is live there), Conflict (a person stopped it and the
     caller is an automatic source; or its file is just being finished), DependencyUnavailable."""
-    seen = await probe(client, url)
+    async with db.begin() as session:
+        followed = await streamers.find_by_url(session, url)
+    seen = await probe(client, wish_of(followed, url))
     return await start_seen(
         client, db, seen, url=url, quality=quality, started_by=started_by, streamer_id=streamer_id
     )
@@ -110,13 +114,13 @@ async def start_seen(
     return str(recording.id), created
 
 
-async def probe(client: Client, url: str) -> Probed:
+async def probe(client: Client, wish: Wish) -> Probed:
     """What a worker sees at an address. Raises the SourceError that the worker met."""
-    name = hashlib.sha256(url.encode()).hexdigest()[:16]
+    name = hashlib.sha256(wish.url.encode()).hexdigest()[:16]
     try:
         seen: Probed = await client.execute_workflow(
             PROBE_SOURCE,
-            ProbeInput(url),
+            ProbeInput(wish.url, wish.proxy_policy, wish.streamer_id),
             id=f"probe-{name}",
             task_queue=CONTROL_QUEUE,
             execution_timeout=PROBE_TIMEOUT,

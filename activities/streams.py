@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 from temporalio import activity
 
 from activities.progress import beating, step_of
+from activities.wishes import wish_of
 from streamvault.contracts import BEAT_S, Detected, DetectInput, Probed, ProbeInput, Step
-from streamvault.db import recordings, streams
+from streamvault.db import recordings, streamers, streams
 from streamvault.db.models import Recording
 from streamvault.db.session import Database
 from streamvault.errors import SourceUnavailable
@@ -28,7 +29,9 @@ class Streams:
 
     @activity.defn
     async def probe(self, order: ProbeInput) -> Probed:
-        seen = await self.sources.look(Wish(order.url, proxy_policy=order.proxy_policy))
+        seen = await self.sources.look(
+            Wish(order.url, proxy_policy=order.proxy_policy, streamer_id=order.streamer_id)
+        )
         return Probed(
             platform=seen.platform,
             login=seen.login,
@@ -46,7 +49,9 @@ class Streams:
             async with self.db.begin() as session:
                 recording = await recordings.get_recording(session, order.recording_id)
                 grace_s = await recordings.grace_of(session, recording, self.end_grace_s)
-            seen = _just_seen(recording) or await self._look(order.source_url, recording)
+                streamer = await streamers.find_by_id(session, recording.streamer_id)
+            wish = wish_of(streamer, order.source_url)
+            seen = _just_seen(recording) or await self._look(wish, recording)
             directory = str(
                 naming.work_directory(seen.name, recording.started_at, order.recording_id)
             )
@@ -75,13 +80,16 @@ class Streams:
                 directory=recording.directory or directory,
                 end_grace_s=grace_s,
                 stream_id=seen.stream_id or "",
+                codecs=list(wish.codecs),
+                proxy_policy=wish.proxy_policy,
+                streamer_id=wish.streamer_id,
             )
 
-    async def _look(self, url: str, known: Recording) -> Sighting:
+    async def _look(self, wish: Wish, known: Recording) -> Sighting:
         """What the source says, or what the start already knew while it cannot be reached: a
         recording must not wait for a title."""
         try:
-            return await self.sources.look(Wish(url))
+            return await self.sources.look(wish)
         except SourceUnavailable:
             if not known.streamer_name:
                 raise

@@ -47,6 +47,17 @@ async def check_source_address(url: str, settings: Settings) -> str:
     return url
 
 
+async def check_host(url: str, settings: Settings) -> None:
+    """Whether the host of a checked address, such as a proxy's, may be asked at all.
+
+    Raises InvalidInput, SourceUnavailable when the name does not resolve."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "").lower().rstrip(".")
+    literal = _literal(host)
+    found = [literal] if literal else await _resolve(host, parts.port or 80)
+    _require_allowed(found, host, settings)
+
+
 def twitch_login(url: str) -> str | None:
     """The login of a channel's own page, or None for any other address."""
     try:

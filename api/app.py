@@ -22,6 +22,7 @@ from api.routes import (
     media,
     pictures,
     pipelines,
+    proxies,
     recordings,
     streamers,
     system,
@@ -70,7 +71,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.shared = shared
     for module in (
         *(recordings, media, streamers, following, pictures),
-        *(pipelines, dead_letters, twitch, health, system),
+        *(pipelines, dead_letters, proxies, twitch, health, system),
     ):
         app.include_router(module.router)
     # The first, so that a flood of forged messages is matched against nothing else.

@@ -6,14 +6,32 @@ from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 from streamvault.contracts import PROCESSING_STEPS, STEPS, Step
 from streamvault.db import models
+from streamvault.errors import InvalidInput
+from streamvault.playback.qualities import check_quality
 
 Item = TypeVar("Item")
 
-Quality = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.,+-]{0,63}$")]
+
+def _check_quality(text: str) -> str:
+    try:
+        check_quality(text)
+    except InvalidInput as error:
+        raise ValueError(error.one_line) from None
+    return text.strip()
+
+
+Quality = Annotated[str, StringConstraints(max_length=200), AfterValidator(_check_quality)]
 Address = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
 ProcessingStep = Literal["remux", "thumbnails", "chapters", "sidecars", "notify"]
 

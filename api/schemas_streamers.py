@@ -50,6 +50,7 @@ Entries = Annotated[
 ]
 Codecs = Annotated[list[Codec], Field(min_length=1), AfterValidator(_check_codecs)]
 Grace = Annotated[float, Field(ge=0, le=86_400)]
+Policy = Literal["direct", "proxy-first", "proxy-only"]
 Days = Annotated[int, Field(ge=1, le=36_500)]
 Template = Annotated[str, AfterValidator(_check_template)]
 
@@ -102,6 +103,7 @@ class StreamerChange(Body):
     end_grace_s: Grace | None = None
     naming: Template | None = None
     retention_days: Days | None = None
+    proxy_policy: Policy | None = None
 
     def apply(self, row: models.Streamer) -> None:
         for name in self.model_fields_set:
@@ -118,6 +120,8 @@ class StreamerChange(Body):
                 return Filters.read(self.filters.model_dump()).stored() if self.filters else {}
             case "naming":
                 return self.naming or ""
+            case "proxy_policy":
+                return self.proxy_policy or ""
         return getattr(self, name)
 
 
@@ -140,6 +144,7 @@ class StreamerSettings(BaseModel):
     end_grace_s: Setting[float]
     naming: Setting[str]
     retention_days: Setting[int | None]
+    proxy_policy: Setting[str]
     """Null keeps recordings for ever."""
 
     @classmethod
@@ -155,6 +160,7 @@ class StreamerSettings(BaseModel):
             end_grace_s=Setting[float].of(row.end_grace_s, settings.end_grace_s),
             naming=Setting[str].of(row.naming or None, templates.DEFAULT),
             retention_days=Setting[int | None].of(row.retention_days, None),
+            proxy_policy=Setting[str].of(row.proxy_policy or None, settings.default_proxy_policy),
         )
 
 

@@ -346,6 +346,7 @@ class NotifyInput:
 class ProbeInput:
     url: str
     proxy_policy: str = ""
+    streamer_id: str = ""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -91,6 +91,7 @@ async def save_progress(
         "codec": progress.codec,
         "totals": progress.totals,
     }
+    values["progress_at"] = datetime.now(UTC)
     known = {column: value for column, value in values.items() if value not in (None, "")}
     await update_recording(
         session,

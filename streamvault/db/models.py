@@ -26,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from streamvault.contracts import GapCause, Status, Step, StepState
+from streamvault.contracts import GapCause, ProxyPolicy, Status, Step, StepState
 from streamvault.db.ids import uuid7
 
 CLOSED = (str(Status.COMPLETED), str(Status.FAILED))
@@ -65,6 +65,7 @@ class Streamer(Base):
         Index("idx_streamers_enabled", "platform", postgresql_where=text("enabled")),
         # A login reaches URLs and file names, so the database holds the same rule as the API.
         CheckConstraint("platform <> 'twitch' OR login ~ '^[A-Za-z0-9_]{1,25}$'", "twitch_login"),
+        CheckConstraint(_one_of("proxy_policy", ProxyPolicy, or_empty=True), "proxy_policy"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
@@ -83,6 +84,7 @@ class Streamer(Base):
     end_grace_s: Mapped[float | None]
     naming: Mapped[str] = mapped_column(server_default="")
     retention_days: Mapped[int | None]
+    proxy_policy: Mapped[str] = mapped_column(server_default="")
 
     # What the platform said last; written only when it changes.
     live_stream_id: Mapped[str] = mapped_column(server_default="")
@@ -99,6 +101,29 @@ class Streamer(Base):
     """When the platform was last asked for login, name and avatar; None asks it soon."""
     problem: Mapped[str] = mapped_column(server_default="")
     """Why this streamer cannot be followed at present, in one line for people."""
+
+
+class Proxy(Base):
+    """A way to a stream. `sealed` opens only with the key and in the place `proxies.<id>`."""
+
+    __tablename__ = "proxies"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    name: Mapped[str]
+    sealed: Mapped[str]
+    shown: Mapped[str]
+    """Scheme, host and port."""
+    has_password: Mapped[bool]
+    position: Mapped[int]
+    enabled: Mapped[bool] = mapped_column(default=True, server_default=text("true"))
+    streamer_id: Mapped[UUID | None] = mapped_column(ForeignKey("streamers.id", ondelete="CASCADE"))
+    """The only one that it is for; NULL: for everybody."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    checked_at: Mapped[datetime | None]
+    """NULL has it looked at soon."""
+    ok: Mapped[bool | None]
+    latency_ms: Mapped[int | None]
+    error: Mapped[str] = mapped_column(default="", server_default="")
 
 
 class Category(Base):
@@ -197,6 +222,13 @@ class Recording(Base):
     episode_day: Mapped[date | None]
     episode: Mapped[int | None]
     totals: Mapped[dict[str, Any] | None]
+    progress_at: Mapped[datetime | None]
+    """When the recorder last said how far it is."""
+    watched_at: Mapped[datetime | None]
+    """When somebody last fetched parts of it to play them."""
+    verified_at: Mapped[datetime | None]
+    verification: Mapped[dict[str, Any] | None]
+    """What a later look at the final file came to."""
     chapters: Mapped[list[dict[str, Any]] | None]
     report: Mapped[dict[str, Any] | None]
 

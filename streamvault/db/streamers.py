@@ -130,6 +130,17 @@ async def get_streamer(session: AsyncSession, streamer_id: str | UUID) -> Stream
     return found
 
 
+async def find_by_id(session: AsyncSession, streamer_id: UUID | None) -> Streamer | None:
+    """None: a recording of nobody that we follow."""
+    return await session.get(Streamer, streamer_id) if streamer_id else None
+
+
+async def find_by_url(session: AsyncSession, url: str) -> Streamer | None:
+    same = func.lower(Streamer.url) == url.lower().rstrip("/")
+    found: Streamer | None = await session.scalar(select(Streamer).where(same).limit(1))
+    return found
+
+
 async def find_streamer(session: AsyncSession, platform: str, login: str) -> Streamer | None:
     found: Streamer | None = await session.scalar(
         select(Streamer).where(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 class Sources:
     """`pool` says by which ways to ask; without it everything goes through `proxy_url`, if given.
+    `prepare` is awaited before each question.
 
     `ca_bundle` is added to the system's authorities. Every address goes through check_url first.
 
@@ -45,7 +46,9 @@ class Sources:
         twitch_token: Callable[[], str | None] = lambda: None,
         *,
         pool: ProxyPool | None = None,
+        prepare: Callable[[Wish], Awaitable[None]] | None = None,
     ) -> None:
+        self._prepare = prepare
         self._pool = pool or ProxyPool.of_one(proxy_url)
         self._ca_bundle = ca_bundle
         self._twitch_token = twitch_token
@@ -59,8 +62,7 @@ class Sources:
 
         StreamOffline also for a Twitch channel that does not exist, since the player's answers do
         not tell the two apart."""
-        check_url(wish.url)
-        return await self._in_thread(lambda: self._loaded().look(wish, live_only=live_only))
+        return await self._ask(wish, lambda: self._loaded().look(wish, live_only=live_only))
 
     async def stream_of(self, wish: Wish) -> str:
         """The id of the stream that is live there; "" when nobody can say."""
@@ -71,8 +73,7 @@ class Sources:
 
     async def resolve(self, wish: Wish) -> Playback:
         """A new playback session in the asked quality, with its own token."""
-        check_url(wish.url)
-        return await self._in_thread(lambda: self._loaded().resolve(wish))
+        return await self._ask(wish, lambda: self._loaded().resolve(wish))
 
     def open_reader(self, wish: Wish) -> BinaryIO:
         """streamlink's own reader, for what is not HLS. Blocks, as do its `read`s; close it."""
@@ -82,7 +83,10 @@ class Sources:
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
+    async def _ask(self, wish: Wish, work: Callable[[], T]) -> T:
+        check_url(wish.url)
+        if self._prepare is not None:
+            await self._prepare(wish)
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def _loaded(self) -> Finder:

@@ -132,6 +132,7 @@ async def test_every_setting_begins_with_its_default(
         "end_grace_s": settings.end_grace_s,
         "naming": "{streamer}/Season {year}/{streamer} - {episode} - {title}",
         "retention_days": None,
+        "proxy_policy": "direct",
     }
 
 
@@ -168,7 +169,7 @@ async def test_settings_are_set_and_taken_back_one_by_one(
         ({"codecs": ["vp9"]}, "/codecs/0", "h265"),
         ({"codecs": ["h264", "h264"]}, "/codecs", "twice"),
         ({"codecs": []}, "/codecs", "at least 1"),
-        ({"quality": "--best"}, "/quality", "pattern"),
+        ({"quality": "--best"}, "/quality", "is no quality"),
         ({"filters": {"title_deny": ["ok", "/(/"]}}, "/filters/title_deny/1", "unclosed group"),
         ({"filters": {"title_deny": [" "]}}, "/filters/title_deny/0", "is empty"),
         ({"filters": {"title_allow": ["x"] * 51}}, "/filters/title_allow", "at most 50"),
