@@ -37,8 +37,11 @@ from streamvault.hls.records import (
     Synced,
     Trouble,
 )
+from streamvault.hls.room import Room
+from streamvault.hls.sessions import Sessions
 from streamvault.hls.storing import Storing
 from streamvault.hls.timeline import Timeline
+from streamvault.hls.watching import Watching
 from streamvault.hls.writer import STORAGE_ERRORS, Disk
 from streamvault.source import Playback, Wish
 
@@ -78,7 +81,9 @@ class Capture:
             time.monotonic(),
             plain=is_plain(order.source_url),
         )
+        self._watching = Watching(surroundings.thresholds, time.monotonic())
         self._listing: Listing | None = None
+        self._notes: set[asyncio.Task[None]] = set()
         self._asked: asyncio.Future[tuple[CaptureEnd, str]] = (
             asyncio.get_running_loop().create_future()
         )
@@ -141,8 +146,14 @@ class Capture:
             codecs=playback.codecs if playback else "",
             resolution=playback.resolution if playback else "",
             last_segment_age_s=time.monotonic() - stored_at if self._recent else None,
-            note="" if self._state == "recording" else self._health.problem,
+            note=self._note,
+            signs=self._watching.signs,
         )
+
+    @property
+    def _note(self) -> str:
+        problem = "" if self._state == "recording" else self._health.problem
+        return ", ".join(filter(None, (problem, self._watching.note)))
 
     @property
     def _state(self) -> str:
@@ -208,24 +219,12 @@ class Capture:
             files, disk, around.disks, self._waiting, downloads, health,
             around.thresholds, self._take_in_all,
         )  # fmt: skip
-        cursor = Cursor(files.recovery.end_date, around.thresholds.gap_s)
-        self._listing = Listing(
-            self._wish,
-            resolve=self._resolve,
-            fetcher=around.fetcher,
-            waiting=self._waiting,
-            health=health,
-            watch=self._watch,
-            cursor=cursor,
-            thresholds=around.thresholds,
-            known=self._known,
-            remember=self._remember,
-            note_waiting=lambda: self._note_pending(files, disk),
-        )
+        self._listing = self._new_listing(files, disk)
         health.stored_at = time.monotonic()
         if self.timeline.totals.segments_stored:
             await self._resume(files, disk, self._listing, storing)
         files.forget_history()
+        room = asyncio.create_task(self._watch_room(disk))
         try:
             end, reason = await self._race(self._listing, storing)
         except NotSegmented as source:
@@ -234,10 +233,36 @@ class Capture:
             )
             end, reason = await self._unless_asked(reading.run(source.playback))
         finally:
+            room.cancel()
             await storing.cancel()
         if not health.stored and end in (CaptureEnd.ENDED, CaptureEnd.STOPPED):
             return CaptureEnd.NOTHING, reason
         return end, reason
+
+    def _new_listing(self, files: RecordingFiles, disk: Disk) -> Listing:
+        around = self._around
+        sessions = Sessions(
+            self._wish,
+            resolve=self._resolve,
+            routes=around.routes,
+            health=self._health,
+            watch=self._watch,
+            thresholds=around.thresholds,
+            known=self._known,
+        )
+        return Listing(
+            sessions,
+            fetcher=around.fetcher,
+            waiting=self._waiting,
+            health=self._health,
+            watch=self._watch,
+            watching=self._watching,
+            cursor=Cursor(files.recovery.end_date, around.thresholds.gap_s),
+            thresholds=around.thresholds,
+            remember=self._remember,
+            note_waiting=lambda: self._note_pending(files, disk),
+            note=lambda records: self._write_beside(files, disk, records),
+        )
 
     def _wish(self) -> Wish:
         return self.order.wish(settled=bool(self._health.stored))
@@ -309,7 +334,31 @@ class Capture:
         # A single one is still listed after a crash; with more, the list may have moved on.
         (disk.post if len(listed) > 1 else disk.later)(note)
 
+    def _write_beside(self, files: RecordingFiles, disk: Disk, records: Sequence[Record]) -> None:
+        """Into the journal without waiting for it: what is being stored has its own way."""
+
+        async def write() -> None:
+            # A disk that cannot take a note cannot take the next segment, which will say so.
+            with suppress(*STORAGE_ERRORS):
+                self._take_in_all(await disk.run(partial(files.append, *records)))
+
+        self._beside(write())
+
+    def _beside(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._notes.add(task)
+        task.add_done_callback(self._notes.discard)
+
+    async def _watch_room(self, disk: Disk) -> None:
+        """Whether the disk will last, for as long as the capture does."""
+        while True:
+            with suppress(OSError):
+                room = await disk.run(partial(Room.at, self.order.directory))
+                self._watching.little_room = room.is_little(self.progress().bitrate_bps / 8)
+            await asyncio.sleep(self._around.thresholds.room_s)
+
     async def _close(self, files: RecordingFiles, disk: Disk, last: list[Record]) -> None:
+        await asyncio.gather(*self._notes)
         self._take_in_all(await disk.run(partial(files.close, *last)))
 
     def _last_records(self, end: CaptureEnd, reason: str) -> list[Record]:
@@ -344,6 +393,7 @@ class Capture:
         self.timeline.feed(record)
         if isinstance(record, SegmentStored):
             self._recent.append((record.length, record.duration_s))
+            self._watching.stored(record.length, record.duration_s)
         for listener in self._listeners:
             listener(record)
 
@@ -365,9 +415,14 @@ def _interruption(records: Sequence[Record], finished: bool) -> tuple[str, GapCa
     """Why an earlier run ended, and what is missing since is put down to."""
     if finished:
         return "live again", GapCause.SOURCE
-    last = next((r for r in reversed(records) if not isinstance(r, Synced)), None)
+    last = next((r for r in reversed(records) if not _is_beside(r)), None)
     why = last.why if isinstance(last, Trouble) else "crash"
     return why, GapCause.DISK if why.startswith(DISK) else GapCause.WORKER
+
+
+def _is_beside(record: Record) -> bool:
+    """Whether it says nothing of how a run ended."""
+    return isinstance(record, Synced) or (isinstance(record, Trouble) and bool(record.sign))
 
 
 def _still_wanted(pending: Sequence[Segment], end_date: float | None) -> list[Segment]:

@@ -173,7 +173,7 @@ class Captures:
 
     async def _start(self, state: _State) -> Capture:
         recording_id = state.order.recording_id
-        known = await self._states.keep(state)
+        known = self._readdressed(state, await self._states.keep(state))
 
         async def remember(playback: Playback) -> None:
             self._states.change(recording_id, playback=playback)
@@ -182,6 +182,12 @@ class Captures:
         self._running[recording_id] = capture
         capture.task.add_done_callback(lambda _: self._ended(capture))
         return capture
+
+    def _readdressed(self, state: _State, known: Playback | None) -> Playback | None:
+        routes = self._around.routes
+        if known is None or routes is None:
+            return known
+        return routes.readdressed(known, state.order.wish())
 
     def _ended(self, capture: Capture) -> None:
         recording_id = capture.order.recording_id
@@ -300,7 +306,7 @@ class _StateFiles:
 
     def _write(self, path: Path, state: _State) -> None:
         new = path.with_suffix(".new")
-        content = asdict(state)
+        content = asdict(replace(state, playback=_without_address(state.playback)))
         content["order"]["directory"] = str(state.order.directory)
         fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "w") as file:
@@ -313,6 +319,13 @@ class _StateFiles:
             yield
         except OSError as error:
             raise storage_error(error, self._folder) from None
+
+
+def _without_address(playback: Playback | None) -> Playback | None:
+    """Its proxy's address may hold a password; with the proxy's id it is found again."""
+    if playback is None or playback.proxy is None:
+        return playback
+    return replace(playback, proxy=None) if playback.proxy_id else None
 
 
 def _read(path: Path) -> _State | None:

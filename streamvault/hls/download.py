@@ -62,14 +62,24 @@ class Hole:
 
 @dataclass(slots=True, eq=False)
 class Waiting:
-    """One thing to do, in the order of the stream."""
+    """One thing to do, in the order of the stream. `playback`: the way its segment is fetched."""
 
     item: Listed | Hole | Joined
+    playback: Playback
     session: int = 0
     since: float = field(default_factory=time.monotonic)
     late: bool = False
     intake: Intake | None = None
     task: asyncio.Task[bool] | None = None
+    under_way: bool = False
+    moved: bool = False
+    """Its transfer was cancelled to begin anew by another way."""
+
+    def move_to(self, playback: Playback, *, at_once: bool) -> None:
+        """Fetch it by another session; `at_once` does not let a transfer under way end first."""
+        self.playback = playback
+        if at_once and self.task is not None and self.under_way and not self.moved:
+            self.moved = self.task.cancel()
 
     @property
     def segment(self) -> Segment | None:
@@ -83,6 +93,8 @@ class WaitingList:
     _items: deque[Waiting] = field(default_factory=deque)
     _filled: asyncio.Event = field(default_factory=asyncio.Event)
     _emptied: asyncio.Event = field(default_factory=asyncio.Event)
+    pressed: bool = False
+    """The first in line is about to leave the playlist."""
 
     def __iter__(self) -> Iterator[Waiting]:
         return iter(self._items)
@@ -94,6 +106,9 @@ class WaitingList:
         self._items.append(waiting)
         self._filled.set()
         self._emptied.clear()
+
+    def first_segment(self) -> Waiting | None:
+        return next((waiting for waiting in self._items if waiting.segment is not None), None)
 
     async def first(self) -> Waiting:
         """The first in line; it stays there until `done`."""
@@ -117,6 +132,8 @@ class Health:
 
     reached_at: float = 0.0
     """The last answer of any kind that was as wanted."""
+    arrived_at: float = 0.0
+    """When a segment last came in whole, in whatever order."""
     stored_at: float = 0.0
     stored: int = 0
     lost_in_a_row: int = 0
@@ -126,9 +143,27 @@ class Health:
     by_answer: bool = False
     """The problem was an answer that makes no sense, not silence."""
 
+    route: str = ""
+    """The proxy of the session at hand; empty: direct."""
+    route_failures: int = 0
+    """Transfers in a row that it let down; one that is the proxy's own fault counts twice."""
+
     def went_wrong(self, text: str, *, by_answer: bool) -> None:
         self.problem = text
         self.by_answer = by_answer
+
+    def goes_by(self, route: str) -> None:
+        self.route, self.route_failures = route, 0
+
+    def transfer_failed(self, playback: Playback, error: FetchFailed) -> None:
+        # An answer of the source itself shows that the proxy works.
+        if playback.proxy_id == self.route and (error.by_proxy or not error.status):
+            self.route_failures += 2 if error.by_proxy else 1
+
+    def transfer_worked(self, playback: Playback) -> None:
+        self.reached_at = time.monotonic()
+        if playback.proxy_id == self.route:
+            self.route_failures = 0
 
 
 class Intake:
@@ -209,61 +244,90 @@ class Downloads:
         self._fetcher = fetcher
         self._thresholds = thresholds
         self._health = health
-        self.playback: Playback | None = None
-        """The session at hand: its headers and proxy."""
 
     async def run(self, waiting: Waiting) -> bool:
         """Fetch into the intake; whether it first came damaged. Raises SegmentLost."""
         attempt = _Attempts(self._thresholds, self._health)
+        waiting.under_way = True
         damaged = False
         while True:
             try:
-                await self._once(waiting, fresh=attempt.failed > 1)
-            except FetchFailed as error:
-                intake = waiting.intake
-                damaged = damaged or error.partial or isinstance(error, NoMedia)
-                if intake is not None:
-                    intake.rewind()
-                await asyncio.sleep(attempt.delay_after(error, late=waiting.late))
+                damaged = await self._try(waiting, attempt) or damaged
+            except asyncio.CancelledError:
+                if not _is_moved(waiting):
+                    raise
+                if waiting.intake is not None:
+                    waiting.intake.rewind()
             else:
-                self._health.reached_at = time.monotonic()
-                return damaged
+                if not attempt.again:
+                    return damaged
 
-    async def _once(self, waiting: Waiting, *, fresh: bool) -> None:
-        segment, intake, playback = waiting.segment, waiting.intake, self.playback
-        assert segment is not None and intake is not None and playback is not None
+    async def _try(self, waiting: Waiting, attempt: _Attempts) -> bool:
+        """Once, and the pause before the next time; whether what came was damaged."""
+        playback, intake = waiting.playback, waiting.intake
+        assert intake is not None
+        attempt.begin()
+        try:
+            await self._once(waiting, playback, intake, fresh=attempt.fresh)
+        except FetchFailed as error:
+            self._health.transfer_failed(playback, error)
+            intake.rewind()
+            await asyncio.sleep(attempt.delay_after(error, late=waiting.late))
+            return error.partial or isinstance(error, NoMedia)
+        self._health.transfer_worked(playback)
+        self._health.arrived_at = time.monotonic()
+        attempt.again = False
+        return False
+
+    async def _once(
+        self, waiting: Waiting, playback: Playback, intake: Intake, *, fresh: bool
+    ) -> None:
+        segment, limits = waiting.segment, self._thresholds
+        assert segment is not None
         await self._fetcher.get(
             segment.uri,
             intake.feed,
             headers=playback.headers,
             proxy=playback.proxy,
-            timeout_s=self._thresholds.segment_timeout_s,
-            stall_s=self._thresholds.segment_idle_s,
+            timeout_s=limits.segment_timeout_s,
+            stall_s=limits.proxy_idle_s if playback.proxy_id else limits.segment_idle_s,
             byte_range=segment.byte_range,
             fresh=fresh,
         )
         if intake.kind in ("", "-"):
             raise NoMedia("not a media segment")
 
-    async def small(self, uri: str, byte_range: tuple[int, int] | None) -> bytes:
-        """A small resource such as an init section, as a whole. Raises SegmentLost."""
+    async def small(self, waiting: Waiting, uri: str, byte_range: tuple[int, int] | None) -> bytes:
+        """A small resource such as the init section of what waits, as a whole.
+
+        Raises SegmentLost."""
         attempt = _Attempts(self._thresholds, self._health)
-        playback = self.playback
         while True:
             body: list[bytes] = []
+            playback = waiting.playback
+            attempt.begin()
             try:
                 await self._fetcher.get(
                     uri,
                     partial(_collect, body),
-                    headers=playback.headers if playback else None,
-                    proxy=playback.proxy if playback else None,
+                    headers=playback.headers,
+                    proxy=playback.proxy,
                     byte_range=byte_range,
                     max_bytes=8 * 1024 * 1024,
                 )
             except FetchFailed as error:
+                self._health.transfer_failed(playback, error)
                 await asyncio.sleep(attempt.delay_after(error, late=False))
             else:
                 return b"".join(body)
+
+
+def _is_moved(waiting: Waiting) -> bool:
+    """Whether a cancellation was only for a transfer to begin anew by another way."""
+    task = asyncio.current_task()
+    assert task is not None
+    moved, waiting.moved = waiting.moved, False
+    return moved and task.uncancel() == 0
 
 
 def _collect(body: list[bytes], pieces: list[bytes], _last: bool) -> None:
@@ -276,27 +340,41 @@ class _Attempts:
     def __init__(self, thresholds: Thresholds, health: Health) -> None:
         self._thresholds = thresholds
         self._health = health
-        self._began = time.monotonic()
+        self._began = self._try_began = time.monotonic()
+        self._alive = False
         self._gone = 0
         self.failed = 0
+        self.again = True
+        self.fresh = False
+        """On a new connection: the one before did not bring it."""
+
+    def begin(self) -> None:
+        """Before each try."""
+        self._try_began = time.monotonic()
+        alive_s = self._try_began - self._health.reached_at
+        self._alive = alive_s <= self._thresholds.playlist_timeout_s
 
     def delay_after(self, error: FetchFailed, *, late: bool) -> float:
         """Seconds until the next try. Raises SegmentLost when there is none."""
         self.failed += 1
+        self.fresh = self.failed > 1 or not error.status
         self._gone += error.status in GONE or isinstance(error, NoMedia)
         if self._gone >= self._thresholds.segment_gone_answers:
             # Behind the window it is gone because we were late, inside it the source lost it.
             cause = GapCause.NETWORK if late else GapCause.SOURCE
             raise SegmentLost(str(error.status or "no media"), cause, f"a segment: {error}")
         if self._is_hopeless():
-            cause = GapCause.PROXY if error.by_proxy else GapCause.NETWORK
+            by_proxy = error.by_proxy or self._health.route_failures
+            cause = GapCause.PROXY if by_proxy and self._health.route else GapCause.NETWORK
             raise SegmentLost("timeout", cause, f"a segment: {error}")
         delay_s = self._thresholds.segment_retry_s * 2.0 ** min(self.failed - 1, 10)
         return min(delay_s, RETRY_MAX_S) * random.uniform(0.7, 1.0)
 
     def _is_hopeless(self) -> bool:
-        """Past the deadline, though others were fetched meanwhile: it is not the network."""
-        deadline_s = self._thresholds.segment_deadline_s
-        if time.monotonic() - self._began < deadline_s:
+        """Past the deadline, though others came meanwhile, and though the network worked when the
+        last try began and when it failed."""
+        health = self._health
+        if time.monotonic() - self._began < self._thresholds.segment_deadline_s:
             return False
-        return self._health.reached_at > self._began + deadline_s / 2
+        others = health.arrived_at > self._began
+        return others and self._alive and health.reached_at > self._try_began

@@ -41,6 +41,7 @@ call into Python for each would cost as much as decrypting it."""
 ERROR_BODY_BYTES = 64 * 1024  # drained, so that the connection can be used again
 WEB_ONLY = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS
 E_PROXY = 97  # CURLE_PROXY has no name in pycurl
+NO_PROXY_LOGIN = 407
 KEPT_BYTES = 4 * 1024 * 1024
 PROXY_ERRORS = {pycurl.E_COULDNT_RESOLVE_PROXY, pycurl.E_COULDNT_CONNECT, E_PROXY}
 
@@ -242,6 +243,8 @@ class _Transfer:
     def refusal(self) -> FetchFailed:
         if self.accepts == (206,) and self.status == 200:
             return FetchFailed(f"{self._host} ignores byte ranges", status=200)
+        if self.proxy and self.status == NO_PROXY_LOGIN:
+            return FetchFailed("the proxy refuses our login (407)", by_proxy=True)
         return FetchFailed(f"{self._host} answered {self.status}", status=self.status)
 
     def failure(self, error: pycurl.error) -> FetchFailed:

@@ -11,20 +11,11 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from streamvault.contracts import CaptureEnd, GapCause
-from streamvault.errors import (
-    EncryptedStream,
-    FetchFailed,
-    PlaylistError,
-    SourceError,
-    SourceUnavailable,
-    StreamOffline,
-    StreamVaultError,
-)
+from streamvault.errors import EncryptedStream, FetchFailed, PlaylistError, SourceError
 from streamvault.hls.alignment import Cursor, Listed, Missing
 from streamvault.hls.download import Health, Hole, Joined, Waiting, WaitingList
 from streamvault.hls.ending import EndWatch, Verdict
 from streamvault.hls.fetch import Fetcher
-from streamvault.hls.order import Resolve
 from streamvault.hls.playlist import MediaPlaylist, PlaylistReader, Segment
 from streamvault.hls.records import (
     FORMAT_VERSION,
@@ -33,9 +24,12 @@ from streamvault.hls.records import (
     Record,
     Resumed,
     SessionStarted,
+    Trouble,
 )
+from streamvault.hls.sessions import Sessions
 from streamvault.hls.thresholds import Thresholds
-from streamvault.source import Playback, Transport, Wish
+from streamvault.hls.watching import Watching
+from streamvault.source import Playback, Transport
 
 RETRY_MAX_S = 4.0
 REFUSED = {401, 403}
@@ -51,47 +45,40 @@ class NotSegmented(Exception):
 
 
 class Listing:
-    """`known`: the session of an earlier run, tried before a new one is asked for."""
-
     def __init__(
         self,
-        wish: Callable[[], Wish],
+        sessions: Sessions,
         *,
-        resolve: Resolve,
         fetcher: Fetcher,
         waiting: WaitingList,
         health: Health,
         watch: EndWatch,
+        watching: Watching,
         cursor: Cursor,
         thresholds: Thresholds,
-        known: Playback | None = None,
         remember: Callable[[Playback], Awaitable[None]] | None = None,
         note_waiting: Callable[[], None],
+        note: Callable[[Sequence[Record]], None],
     ) -> None:
-        self._wish = wish
-        self._resolve = resolve
+        self._sessions = sessions
         self._fetcher = fetcher
         self._waiting = waiting
         self._health = health
         self._watch = watch
+        self._watching = watching
         self._cursor = cursor
         self._thresholds = thresholds
         self._remember = remember
         self._note_waiting = note_waiting
+        self._note = note
         self._pending: list[Segment] = []
         self._notes: list[Record] = []
-        self._known = known
-        self._playback: Playback | None = None
-        self._asked: asyncio.Task[Playback] | None = None
         self._last_url = ""
-        self._session = 0
         self._joined = False
         self._failures = 0
         self._refused = False
         self._wake = asyncio.Event()
         self._began = time.monotonic()
-        self._resolved_at: float | None = None
-        self._resolve_failures = 0
         self._target_s = 0.0
         self._segment_s = 0.0
         self._text = ""
@@ -105,20 +92,20 @@ class Listing:
 
     @property
     def playback(self) -> Playback | None:
-        return self._playback
+        return self._sessions.playback
 
     @property
     def failing(self) -> bool:
-        return self._failures > 0 or self._playback is None
+        return self._failures > 0 or self.playback is None
 
     def resumed(self, torn_bytes: int, why: str, cause: GapCause, next_number: int | None) -> None:
         """The capture goes on after an interruption; say so in the journal once it does."""
         self.trouble = cause
-        had_known = self._known is not None
+        known = self._sessions.known is not None
         self._resumed = lambda number, gap_s: Resumed(
-            number, had_known and self._session <= 1, torn_bytes, gap_s, time.time(), why
+            number, known and self._sessions.number <= 1, torn_bytes, gap_s, time.time(), why
         )
-        self._cursor.new_session(next_number if self._known else None)
+        self._cursor.new_session(next_number if known else None)
 
     def preload(self, pending: Sequence[Segment], torn_bytes: int) -> None:
         """Listed before the interruption: these come first, even if they left the list."""
@@ -127,9 +114,10 @@ class Listing:
         self._pending = list(pending)
         self._cursor.taken_until(pending[-1])
         self._notes = [PendingResumed(len(pending), pending[0].number, torn_bytes)]
-        if self._known is not None:
-            self._put(Joined(self._known, self._take_notes(pending[0].number, 0.0)))
-            self._put_pending()
+        known = self._sessions.known
+        if known is not None:
+            self._put(Joined(known, self._take_notes(pending[0].number, 0.0)), known)
+            self._put_pending(known)
 
     def _take_notes(self, number: int, gap_s: float) -> tuple[Record, ...]:
         """What the journal still has to be told of the interruption."""
@@ -137,18 +125,16 @@ class Listing:
         notes, self._notes = self._notes, []
         return (*([resumed(number, gap_s)] if resumed else []), *notes)
 
-    def _put_pending(self) -> None:
+    def _put_pending(self, playback: Playback) -> None:
         for segment in self._pending:
-            self._put(Listed(segment, joins=segment is self._pending[0]))
+            self._put(Listed(segment, joins=segment is self._pending[0]), playback)
         self._pending = []
 
     def restart(self, reason: str) -> None:
         """Ask for a new session now; what it lists goes to a new part."""
         self._resumed = lambda number, gap_s: Resumed(number, False, 0, gap_s, time.time(), reason)
         self._cut = "restart"
-        self._known = None
-        self._playback = None
-        self._resolved_at = None
+        self._sessions.drop()
         self._wake.set()
 
     def wake(self) -> None:
@@ -162,108 +148,78 @@ class Listing:
         try:
             while True:
                 self._see_to_session()
-                if self._playback is not None:
-                    await self._look(self._playback)
+                if self.playback is not None:
+                    await self._look(self.playback)
+                self._watch_over()
                 if end := self._end():
                     return end
                 await self._pause()
         finally:
-            if self._asked is not None:
-                self._asked.cancel()
+            self._sessions.close()
 
     # ---- sessions
 
-    def _needs_session(self) -> bool:
+    def _see_to_session(self) -> None:
+        adopted = self._sessions.see_to(self._wants_session, self._wake.set)
+        if adopted is not None:
+            self._adopt(adopted)
+        if self._sessions.let_down:
+            self.trouble = GapCause.PROXY
+        elif self._sessions.failing:
+            self.trouble = self.trouble or GapCause.NETWORK
+
+    def _wants_session(self) -> bool:
         limits, now = self._thresholds, time.monotonic()
-        if self._resolved_at is not None and now - self._resolved_at < self._resolve_pause_s:
-            return False
         return (
-            self._playback is None
-            or self._refused
+            self._refused
             or self._failures >= limits.playlist_failures
             or self._health.lost_in_a_row >= limits.lost_in_a_row
             or self._health.repeats >= limits.repeats
             or self._watch.away
             or now - self._watch.fresh_at >= max(limits.stall_resolve_s, self._stall_s)
+            or self._watching.asks_again()
             or self._stores_nothing(now)
         )
 
-    @property
-    def _resolve_pause_s(self) -> float:
-        if self._playback is None:
-            return min(2.0**self._resolve_failures, self._thresholds.resolve_every_s)
-        return self._thresholds.resolve_every_s
-
     def _stores_nothing(self, now: float) -> bool:
-        first = next((w for w in self._waiting if w.segment is not None), None)
-        if first is None:
-            return False
+        first = self._waiting.first_segment()
         # Not since the last one was stored alone: before this one there may have been ads.
-        return now - max(first.since, self._health.stored_at) >= self._thresholds.idle_resolve_s
+        idle_s = self._thresholds.idle_resolve_s
+        return first is not None and now - max(first.since, self._health.stored_at) >= idle_s
 
     @property
     def _stall_s(self) -> float:
         # TARGETDURATION is no measure: Twitch says 6 for segments of 2 s.
         return max(self._thresholds.stall_s, 3 * self._segment_s)
 
-    def _see_to_session(self) -> None:
-        known, self._known = self._known, None
-        if known is not None:
-            self._adopt(known)
-        elif self._asked is not None:
-            if self._asked.done():
-                self._take_answer(self._asked)
-        elif self._needs_session():
-            # Not waited for: the session at hand may go on listing meanwhile.
-            self._resolved_at = time.monotonic()
-            self._asked = asyncio.create_task(self._ask())
-            self._asked.add_done_callback(lambda _: self._wake.set())
-
-    async def _ask(self) -> Playback:
-        try:
-            async with asyncio.timeout(self._thresholds.resolve_timeout_s):
-                return await self._resolve(self._wish())
-        except TimeoutError:
-            raise SourceUnavailable("the stream's service does not answer") from None
-
-    def _take_answer(self, asked: asyncio.Task[Playback]) -> None:
-        self._asked = None
-        try:
-            playback = asked.result()
-        except StreamOffline as error:
-            self._resolve_failed(error)
-            self._watch.saw_no_stream(time.monotonic())
-        except StreamVaultError as error:
-            self._resolve_failed(error)
-        else:
-            self._resolve_failures = 0
-            self._adopt(playback)
-
-    def _resolve_failed(self, error: StreamVaultError) -> None:
-        """Raises `error` where it is final: nothing is stored, and trying again cannot help."""
-        if error.permanent and not self._health.stored:
-            raise error
-        self._resolve_failures += 1
-        self.trouble = self.trouble or GapCause.NETWORK
-        self._health.went_wrong(error.one_line, by_answer=error.permanent)
-
     def _adopt(self, playback: Playback) -> None:
         if playback.transport is not Transport.HLS:
             raise NotSegmented(playback)
-        same = self._playback is not None and playback == self._playback
-        self._playback = playback
         self._failures = 0
         self._refused = False
         self._health.lost_in_a_row = self._health.repeats = 0
         self._text = ""
-        if not same:
-            self._session += 1
+        if self._sessions.is_new:
             self._joined = False
             self._behind_since = None
-            if self._session > 1:
+            if self._sessions.number > 1:
                 again = playback.playlist_url == self._last_url
                 self._cursor.new_session(self._cursor.next_number if again else None)
         self._last_url = playback.playlist_url
+
+    def _watch_over(self) -> None:
+        now = time.monotonic()
+        first = self._waiting.first_segment()
+        changes = self._watching.look(
+            now,
+            fresh_at=self._watch.fresh_at,
+            segment_s=self._segment_s,
+            waiting_since=first.since if first is not None else None,
+            repeats=self._health.repeats,
+            away=self._watch.away,
+        )
+        if changes and self._health.stored:
+            self._note([Trouble(time.time(), text, sign) for sign, text in changes])
 
     # ---- one look at the playlist
 
@@ -274,7 +230,7 @@ class Listing:
             self._look_failed(playback, error)
             return
         self._failures = 0
-        self._health.reached_at = time.monotonic()
+        self._health.transfer_worked(playback)
         if playlist is not None:
             await self._listed(playback, playlist)
         self._watch.saw_playlist(time.monotonic(), ended=self._ended)
@@ -286,7 +242,7 @@ class Listing:
             playback.playlist_url,
             headers=playback.headers,
             proxy=playback.proxy,
-            timeout_s=self._thresholds.playlist_timeout_s,
+            timeout_s=self._timeout_s(playback),
             fresh=self._failures > 0 or stalled,
         )
         if page.text == self._text:
@@ -295,6 +251,10 @@ class Listing:
         self._text = page.text
         return playlist
 
+    def _timeout_s(self, playback: Playback) -> float:
+        limits = self._thresholds
+        return limits.proxy_timeout_s if playback.proxy_id else limits.playlist_timeout_s
+
     def _look_failed(self, playback: Playback, error: FetchFailed | PlaylistError) -> None:
         if isinstance(error, EncryptedStream) and not self._health.stored:
             raise error
@@ -302,12 +262,13 @@ class Listing:
         self._health.went_wrong(f"the playlist: {error}", by_answer=_is_answer(error))
         self.trouble = _cause(error)
         if isinstance(error, FetchFailed):
+            self._health.transfer_failed(playback, error)
             self._refused = error.status in REFUSED
             if error.status in GONE:
                 self._watch.saw_no_playlist(time.monotonic())
-        if not self._joined and self._session == 1 and self._resolved_at is None:
-            # The session of an earlier run is over; there is no reason to wait for a new one.
-            self._playback = None
+        if not self._joined and self._sessions.is_of_earlier_run:
+            # It is over; there is no reason to wait for a new one.
+            self._sessions.drop()
 
     async def _listed(self, playback: Playback, playlist: MediaPlaylist) -> None:
         if self._ended and not playlist.ended:
@@ -320,16 +281,18 @@ class Listing:
         if self._cut or (not self._joined and (taken or self._cursor.aligned)):
             await self._join(playback, playlist, taken)
         for item in taken:
-            self._put(self._hole(item) if isinstance(item, Missing) else item)
+            self._put(self._hole(item) if isinstance(item, Missing) else item, playback)
         self._mark_late(playlist)
         if taken:
             self._note_waiting()
             self._segment_s = playlist.segments[-1].duration_s
-            self._watch.saw_segments(time.monotonic())
+            now = time.monotonic()
+            self._watch.saw_segments(now)
+            self._watching.listed(now, only_ads=_only_ads(taken))
             self.trouble = None
 
-    def _put(self, item: Listed | Hole | Joined) -> None:
-        self._waiting.put(Waiting(item, self._session))
+    def _put(self, item: Listed | Hole | Joined, playback: Playback) -> None:
+        self._waiting.put(Waiting(item, playback, self._sessions.number))
 
     async def _join(
         self, playback: Playback, playlist: MediaPlaylist, taken: Sequence[Listed | Missing]
@@ -343,28 +306,22 @@ class Listing:
         gap_s = sum(item.duration_s for item in taken if isinstance(item, Missing))
         records += self._take_notes(playlist.media_sequence, gap_s)
         cut, self._cut = self._cut, ""
-        self._put(Joined(playback, tuple(records), cut))
-        self._put_pending()
-        self._replace_waiting(playlist)
+        self._put(Joined(playback, tuple(records), cut), playback)
+        self._put_pending(playback)
+        self._replace_waiting(playback, playlist)
         if self._remember is not None:
             await self._remember(playback)
 
-    def _replace_waiting(self, playlist: MediaPlaylist) -> None:
-        """What waits from the session before is fetched by this one's address, if listed."""
+    def _replace_waiting(self, playback: Playback, playlist: MediaPlaylist) -> None:
+        """What waits from the session before is fetched by this one's address, if listed; and by
+        this one's way in any case, if the other one let us down."""
         for waiting in self._waiting:
-            old = waiting.segment
-            if old is None or old.date is None or not isinstance(waiting.item, Listed):
-                continue
-            for new in playlist.segments:
-                if new.date is not None and abs(new.date - old.date) < old.duration_s / 2:
-                    waiting.item = Listed(
-                        _at_address_of(old, new),
-                        waiting.item.hole_s,
-                        waiting.item.back,
-                        waiting.item.joins,
-                    )
-                    waiting.session = self._session
-                    break
+            listed = _same_in(playlist, waiting)
+            if listed is not None:
+                waiting.item = listed
+                waiting.session = self._sessions.number
+            if listed is not None or self._sessions.replaced_let_down:
+                waiting.move_to(playback, at_once=self._sessions.replaced_let_down)
 
     def _hole(self, missing: Missing) -> Hole:
         cause = GapCause.SOURCE if self._watch.away else self.trouble
@@ -378,10 +335,14 @@ class Listing:
         return Hole(gap, cut=missing.by_date)
 
     def _mark_late(self, playlist: MediaPlaylist) -> None:
+        ahead = None
         for waiting in self._waiting:
             segment = waiting.segment
-            if segment is not None and waiting.session == self._session:
+            if segment is not None and waiting.session == self._sessions.number:
                 waiting.late = segment.number < playlist.media_sequence
+                if ahead is None:
+                    ahead = (segment.number - playlist.media_sequence) * segment.duration_s
+        self._waiting.pressed = ahead is not None and ahead < self._thresholds.margin_s
 
     def _check_clock(self, playlist: MediaPlaylist, taken: Sequence[Listed | Missing]) -> None:
         """A clock that was set back lists nothing that is new by its date, for ever."""
@@ -425,7 +386,7 @@ class Listing:
         limits = self._thresholds
         if self._failures:
             return min(limits.playlist_retry_s * 2.0 ** (self._failures - 1), RETRY_MAX_S)
-        if self._playback is None:
+        if self.playback is None:
             return limits.playlist_retry_s
         return min(max(self._target_s / 2, limits.poll_min_s), limits.poll_max_s)
 
@@ -440,6 +401,21 @@ def _cause(error: FetchFailed | PlaylistError) -> GapCause:
     if isinstance(error, FetchFailed) and not error.status:
         return GapCause.PROXY if error.by_proxy else GapCause.NETWORK
     return GapCause.PLAYLIST
+
+
+def _only_ads(taken: Sequence[Listed | Missing]) -> bool:
+    return all(isinstance(item, Listed) and item.segment.ad for item in taken)
+
+
+def _same_in(playlist: MediaPlaylist, waiting: Waiting) -> Listed | None:
+    """What waits, at its address in another session's playlist; None: it is not listed there."""
+    item, old = waiting.item, waiting.segment
+    if old is None or old.date is None or not isinstance(item, Listed):
+        return None
+    for new in playlist.segments:
+        if new.date is not None and abs(new.date - old.date) < old.duration_s / 2:
+            return Listed(_at_address_of(old, new), item.hole_s, item.back, item.joins)
+    return None
 
 
 def _at_address_of(old: Segment, new: Segment) -> Segment:

@@ -27,8 +27,9 @@ OpenReader = Callable[[Wish], BinaryIO]
 class Routes(Protocol):
     """The proxies, as a capture sees them."""
 
-    def address_of(self, proxy_id: str) -> str | None:
-        """None: there is no such proxy any more."""
+    def readdressed(self, playback: Playback, wish: Wish) -> Playback | None:
+        """A session of an earlier run with its proxy's address, which is never kept; None: by
+        that way the stream may not be fetched, or not any more."""
 
     def failed(self, proxy_id: str, why: str) -> None:
         """It let a transfer down; the next session had better take another one."""
@@ -92,6 +93,8 @@ class CaptureProgress:
     """Since the last segment was stored; None before the first."""
     note: str
     """What is wrong at the moment, in one line."""
+    signs: tuple[str, ...] = ()
+    """Those of hls.watching that are there now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,11 +110,13 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """An error worth keeping."""
+    """An error worth keeping, or a sign that begins or ends."""
 
     letter: ClassVar[str] = "e"
     at: Annotated[float, "at"]
     why: Annotated[str, "why"]
+    sign: Annotated[str, "sign"] = ""
+    """One of hls.watching; empty: an error."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,7 @@ class Storing:
         self._scales: dict[int, int] = {}
         self._playback: Playback | None = None
         self._segment_bytes = FOLLOWER_BYTES
+        self._timer: asyncio.TimerHandle | None = None
 
     async def resume(self) -> None:
         """Continue in the newest part of an earlier run, if timestamps and codecs allow it.
@@ -139,7 +140,7 @@ class Storing:
             await self._segment(waiting, item)
 
     async def _join(self, joined: Joined) -> None:
-        self._playback = self._downloads.playback = joined.playback
+        self._playback = joined.playback
         if joined.cut and self._placing.started:
             self._placing.cut(joined.cut)
         await self._record(*joined.records)
@@ -158,7 +159,7 @@ class Storing:
 
     async def _segment(self, waiting: Waiting, listed: Listed) -> None:
         try:
-            target = _Target(listed, await self._init_of(listed.segment))
+            target = _Target(listed, await self._init_of(waiting, listed.segment))
             repaired = await self._fetch(waiting, target)
         except SegmentLost as lost:
             await self._give_up(listed.segment, lost)
@@ -167,9 +168,24 @@ class Storing:
 
     async def _fetch(self, waiting: Waiting, target: _Target) -> bool:
         task, intake = self._start(waiting)
-        self._start_followers()
+        if self._waiting.pressed or len(self._waiting) > self._thresholds.backlog:
+            self._start_followers()
         intake.go_live(partial(self._forward, target), partial(self._rewind, target))
-        return await task
+        self._hurry_later()
+        try:
+            return await task
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+
+    def _hurry_later(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._thresholds.slow_segment_s, self._hurry)
+
+    def _hurry(self) -> None:
+        """The first in line takes its time, which the others must not lose."""
+        self._start_followers()
+        self._hurry_later()
 
     def _start(self, waiting: Waiting, reserved: int = 0) -> tuple[asyncio.Task[bool], Intake]:
         if waiting.task is None or waiting.intake is None:
@@ -178,8 +194,6 @@ class Storing:
         return waiting.task, waiting.intake
 
     def _start_followers(self) -> None:
-        if len(self._waiting) <= self._thresholds.backlog:
-            return
         followers = (w for w in islice(self._waiting, 1, None) if w.segment is not None)
         for follower in islice(followers, self._thresholds.followers):
             if follower.task is None and self._disks.ahead.take(self._segment_bytes):
@@ -256,11 +270,13 @@ class Storing:
         await self._record(Trouble(time.time(), str(lost)))
         await self._note_hole(Hole(_gap(segment, lost.why, lost.cause), cut=False))
 
-    async def _init_of(self, segment: Segment) -> Init | None:
+    async def _init_of(self, waiting: Waiting, segment: Segment) -> Init | None:
         if segment.init is None:
             return None
         if self._init is None or self._init[0] != segment.init:
-            content = await self._downloads.small(segment.init.uri, segment.init.byte_range)
+            content = await self._downloads.small(
+                waiting, segment.init.uri, segment.init.byte_range
+            )
             self._init = (segment.init, Init(content, _without_query(segment.init.uri)))
             self._scales = read_timescales(content)
         return self._init[1]

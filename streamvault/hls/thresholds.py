@@ -23,7 +23,7 @@ class Thresholds:
     segment_timeout_s: float = 20.0
     segment_idle_s: int = 6
     """Slower than 4 kB/s for so long: a new connection."""
-    segment_deadline_s: float = 40.0
+    segment_deadline_s: float = 15.0
     """A segment that fails while others arrive is given up after this."""
     segment_retry_s: float = 0.3
     """Doubles up to 4 s."""
@@ -33,7 +33,17 @@ class Thresholds:
     """So many segments lost one after the other, and the source is resolved again."""
     backlog: int = 4
     """More waiting than this: followers are fetched in parallel."""
-    followers: int = 3
+    followers: int = 4
+    slow_segment_s: float = 2.5
+    """The first in line takes longer: its followers are fetched meanwhile."""
+    margin_s: float = 10.0
+    """What is to be fetched leaves the playlist this soon: followers are fetched in parallel."""
+
+    proxy_timeout_s: float = 3.0
+    """For a playlist by a proxy: another one may be better."""
+    proxy_idle_s: int = 3
+    proxy_failures: int = 2
+    """So many in a row, or one of the proxy itself, and another one is taken."""
 
     stall_s: float = 6.0
     """Nothing new (or 3 segments long): a new connection for the playlist."""
@@ -42,11 +52,24 @@ class Thresholds:
     """Listed but nothing stored."""
     resolve_every_s: float = 10.0
     """Not more often than this, except when told to."""
+    resolve_again_s: float = 1.0
+    """Without a session that works; doubles up to `resolve_every_s`."""
     resolve_timeout_s: float = 30.0
     repeats: int = 2
     """Segments whose content was stored before: the source loops, it is resolved again."""
     clock_back_s: float = 20.0
     """The stream's clock stays behind what is stored: its clock was set back, go on from here."""
+
+    behind_s: float = 15.0
+    """What is listed waits this long to be stored; the window is twice as long."""
+    bitrate_share: float = 0.2
+    bitrate_segments: int = 3
+    bitrate_span_s: float = 300.0
+    """The usual bitrate is the median over this time."""
+    bitrate_known_s: float = 60.0
+    only_ads_s: float = 240.0
+    room_s: float = 30.0
+    """The disk's room is looked at this often."""
 
     gap_s: float = 0.5
     """Less is the jitter of dates and timestamps, not a gap."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 from streamvault.contracts import ProxyPolicy
 from streamvault.errors import SourceUnavailable
-from streamvault.source import Wish
+from streamvault.source import Playback, Wish
 
 FIRST_PAUSE_S = 30.0
 LONGEST_PAUSE_S = 600.0
@@ -86,6 +87,15 @@ class ProxyPool:
     def address_of(self, proxy_id: str) -> str | None:
         """None: there is no such proxy any more."""
         return next((proxy.url for proxy in self._known() or () if proxy.id == proxy_id), None)
+
+    def readdressed(self, playback: Playback, wish: Wish) -> Playback | None:
+        """A session that was kept without its proxy's address, with it; None: by that way the
+        stream may not be fetched, or not any more."""
+        with suppress(SourceUnavailable):
+            for route in self.routes(wish):
+                if playback.proxy_id == (route.id if route else ""):
+                    return replace(playback, proxy=route.url if route else None)
+        return None
 
     def failed(self, proxy_id: str, why: str) -> None:
         with self._lock:

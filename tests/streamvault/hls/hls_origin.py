@@ -86,6 +86,8 @@ class Channel:
     """Segment number: how many more times it answers 404."""
     short: dict[int, int] = field(default_factory=dict)
     """Segment number: how many more times its body is cut."""
+    stuck: dict[int, int] = field(default_factory=dict)
+    """Segment number: how many more times its body stops in the middle."""
     trickle_s: float = 0.0
     shifts: dict[str, int] = field(default_factory=dict)
     dead_sessions: set[str] = field(default_factory=set)
@@ -203,6 +205,11 @@ class Origin:
             channel.short[number] -= 1
             await _send(writer, 200, body[: len(body) // 2], length=len(body))
             writer.close()
+        elif channel.stuck.get(number, 0) > 0:
+            channel.stuck[number] -= 1
+            await _send(writer, 200, body[: len(body) // 2], length=len(body))
+            # Until the other side has had enough of it.
+            await writer.wait_closed()
         else:
             await _send(writer, 200, body, trickle_s=channel.trickle_s)
 
