@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from streamvault.db.session import Database
 from streamvault.errors import FetchFailed, SecretUnreadable, StreamVaultError
 from streamvault.playback.proxies import Proxy, ProxyPool
 from streamvault.settings import Settings
-from streamvault.source import Wish
+from streamvault.source import Playback, Wish
 
 if TYPE_CHECKING:
     from streamvault.secrets import Keyring
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 READ_EVERY_S = 10.0
+FIRST_READ_S = 3.0
+"""A capture that goes on does not wait longer for the database."""
 CHECK_DUE_EVERY_S = 5.0
 CHECK_EVERY = timedelta(seconds=60)
 CHECK_URL = "https://usher.ttvnw.net/"
@@ -64,6 +67,20 @@ class ProxyBook:
             await self.refresh()
         except (StreamVaultError, SQLAlchemyError) as error:
             log.warning("proxies not read", extra={"why": str(error)})
+
+    # ---- hls.order.Routes
+
+    def failed(self, proxy_id: str, why: str) -> None:
+        self.pool.failed(proxy_id, why)
+
+    async def readdressed(self, playback: Playback, wish: Wish) -> Playback | None:
+        """As the pool's, also in a process that has just started."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_READ_S):
+                await self.prepare(wish)
+        return await self.pool.readdressed(playback, wish)
+
+    # ---- health
 
     async def keep_checking(self, look: Look) -> None:
         """Look through those that are due, until cancelled."""

@@ -32,6 +32,8 @@ class Child:
         self._program: Program | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._copying: asyncio.Task[None] | None = None
+        self._beat: float | None = None
+        self._looks = 0
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
 
     @property
@@ -43,6 +45,23 @@ class Child:
     def outdated(self) -> bool:
         """Whether it runs with a command line or an environment that is another now."""
         return self.pid is not None and self._program != self.service.program()
+
+    def looks_without_beat(self) -> int:
+        """How often this was asked since its beat last changed, while it is ready."""
+        beat = self._beat_at() if self.ready.is_set() else None
+        if beat is None or beat != self._beat:
+            self._beat, self._looks = beat, 0
+        else:
+            self._looks += 1
+        return self._looks
+
+    def _beat_at(self) -> float | None:
+        if self._program is None or self._program.beat is None:
+            return None
+        try:
+            return self._program.beat.stat().st_mtime
+        except OSError:
+            return None
 
     async def start(self) -> None:
         """Returns when it is ready. Raises NotReady, or SettingsError when no try can help."""

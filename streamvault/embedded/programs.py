@@ -28,6 +28,8 @@ class Program:
     death_signal: signal.Signals = signal.SIGKILL
     grace_s: float = 30.0
     """How long a stop may take before the whole session is killed."""
+    beat: Path | None = None
+    """A file that it touches every few seconds while it lives; one that is missing says nothing."""
 
     @property
     def command(self) -> tuple[str, ...]:

@@ -41,12 +41,14 @@ class Command:
     probe: Callable[[], bool]
     grace_s: float
     before: Callable[[], None] = lambda: None
+    beat: Path | None = None
 
     def prepare(self) -> None:
         self.before()
 
     def program(self) -> Program:
-        return Program((sys.executable, *self.arguments), env=self.env(), grace_s=self.grace_s)
+        command = (sys.executable, *self.arguments)
+        return Program(command, env=self.env(), grace_s=self.grace_s, beat=self.beat)
 
     def ready(self) -> bool:
         return self.probe()
@@ -160,6 +162,7 @@ class Stack:
             ready.is_there,
             WORKER_GRACE_S,
             ready.remove,
+            ready.path,
         )
 
     def _migrations(self) -> Program | None:

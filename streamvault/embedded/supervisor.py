@@ -25,6 +25,10 @@ MAX_BACKOFF_S = 30.0
 MAX_BACKOFF_AFTER_READY_S = 2.0
 STEADY_S = 60.0  # a life this long means that the last fault is over
 FIRST_TRIES = 5  # until the stack was ready once, a person waits for an answer
+BEAT_LOOK_S = 2.0
+HUNG_LOOKS = 8
+"""So many looks at a child without a beat, and it hangs. Looks are counted, not seconds: when all
+of us stood still, as a laptop does, nobody is to blame."""
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _ME = "streamvault"
 
@@ -53,7 +57,12 @@ class State:
 class Supervisor:
     """SIGINT, SIGTERM and SIGHUP stop it, SIGUSR1 restarts the last stage with the code on disk."""
 
-    def __init__(self, stages: Sequence[Stage], changed: Callable[[State], None]) -> None:
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        changed: Callable[[State], None],
+        beat_look_s: float = BEAT_LOOK_S,
+    ) -> None:
         names = [service.name for stage in stages for service in stage.services]
         self._output = Output([_ME, *names])
         self._stages = stages
@@ -61,6 +70,7 @@ class Supervisor:
         self._keeping: dict[Child, asyncio.Task[None]] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._changed = changed
+        self._beat_look_s = beat_look_s
         self._stopping = asyncio.Event()
         self._restarting = False
         self._ready = False
@@ -153,7 +163,15 @@ class Supervisor:
             raise NotReady(tail[-1] if tail else describe_end(code))
 
     async def _watch(self) -> None:
-        await asyncio.gather(*self._keeping.values())
+        await asyncio.gather(*self._keeping.values(), self._end_the_hung())
+
+    async def _end_the_hung(self) -> None:
+        while True:
+            await asyncio.sleep(self._beat_look_s)
+            for child in self._all:
+                if child.looks_without_beat() >= HUNG_LOOKS:
+                    self._output.line(child.name, "hangs: killed")
+                    child.kill()
 
     def _renew_outdated(self) -> None:
         for child in self._all:

@@ -173,7 +173,7 @@ class Captures:
 
     async def _start(self, state: _State) -> Capture:
         recording_id = state.order.recording_id
-        known = self._readdressed(state, await self._states.keep(state))
+        known = await self._readdressed(state, await self._states.keep(state))
 
         async def remember(playback: Playback) -> None:
             self._states.change(recording_id, playback=playback)
@@ -183,11 +183,11 @@ class Captures:
         capture.task.add_done_callback(lambda _: self._ended(capture))
         return capture
 
-    def _readdressed(self, state: _State, known: Playback | None) -> Playback | None:
+    async def _readdressed(self, state: _State, known: Playback | None) -> Playback | None:
         routes = self._around.routes
         if known is None or routes is None:
             return known
-        return routes.readdressed(known, state.order.wish())
+        return await routes.readdressed(known, state.order.wish())
 
     def _ended(self, capture: Capture) -> None:
         recording_id = capture.order.recording_id

@@ -27,7 +27,7 @@ OpenReader = Callable[[Wish], BinaryIO]
 class Routes(Protocol):
     """The proxies, as a capture sees them."""
 
-    def readdressed(self, playback: Playback, wish: Wish) -> Playback | None:
+    async def readdressed(self, playback: Playback, wish: Wish) -> Playback | None:
         """A session of an earlier run with its proxy's address, which is never kept; None: by
         that way the stream may not be fetched, or not any more."""
 

@@ -88,7 +88,7 @@ class ProxyPool:
         """None: there is no such proxy any more."""
         return next((proxy.url for proxy in self._known() or () if proxy.id == proxy_id), None)
 
-    def readdressed(self, playback: Playback, wish: Wish) -> Playback | None:
+    async def readdressed(self, playback: Playback, wish: Wish) -> Playback | None:
         """A session that was kept without its proxy's address, with it; None: by that way the
         stream may not be fetched, or not any more."""
         with suppress(SourceUnavailable):

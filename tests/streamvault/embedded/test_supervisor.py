@@ -113,6 +113,28 @@ def test_a_killed_child_starts_again_and_takes_nobody_down(tiny: Tiny) -> None:
     }
 
 
+def test_a_child_that_stands_still_is_killed_and_starts_again(tiny: Tiny) -> None:
+    tiny.start_until_ready()
+    before = tiny.state().pids
+    os.kill(before["first"], signal.SIGSTOP)
+    until(lambda: tiny.state().pids.get("first", before["first"]) != before["first"])
+    assert tiny.state().pids["second"] == before["second"]
+
+
+def test_after_all_stood_still_together_nobody_is_killed(tiny: Tiny) -> None:
+    """As a laptop does that sleeps: only looks count, not the time between them."""
+    process = tiny.start_until_ready()
+    before = tiny.state().pids
+    everybody = [*before.values(), process.pid]
+    for pid in reversed(everybody):
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(5)
+    for pid in everybody:
+        os.kill(pid, signal.SIGCONT)
+    with pytest.raises(AssertionError, match="did not come about"):
+        until(lambda: tiny.state().pids != before, 4)
+
+
 def test_a_second_supervisor_says_so_and_ends(tiny: Tiny) -> None:
     first = tiny.start_until_ready()
     second = tiny.start()

@@ -24,7 +24,7 @@ SCRIPT = """
 trap 'echo "$NAME ends" >> events; exit 0' TERM
 echo "$NAME starts" >> events
 echo $$ > "$NAME.pid"
-while :; do sleep 0.2; done
+while :; do touch "$NAME.beat"; sleep 0.1; done
 """
 SCRIPTS = {
     "stubborn": "trap '' TERM; echo $$ > $NAME.pid; while :; do sleep 0.2; done",
@@ -46,13 +46,17 @@ class Shell:
     def pid_file(self) -> Path:
         return FOLDER / f"{self.name}.pid"
 
+    @property
+    def beat(self) -> Path:
+        return FOLDER / f"{self.name}.beat"
+
     def prepare(self) -> None:
         self.pid_file.unlink(missing_ok=True)
 
     def program(self) -> Program:
         address = self.follows.read_text() if self.follows and self.follows.exists() else ""
         env = os.environ | {"NAME": self.name, "ADDRESS": address}
-        return Program(("sh", "-c", self.script), env=env, cwd=FOLDER, grace_s=2)
+        return Program(("sh", "-c", self.script), env=env, cwd=FOLDER, grace_s=2, beat=self.beat)
 
     def ready(self) -> bool:
         return self.pid_file.exists() and self.pid_file.read_text().strip() != ""
@@ -77,7 +81,7 @@ def main() -> int:
     stages = [Stage([Shell("server")]), Stage([first, second], job=job)]
     try:
         with runfile.only_supervisor(FOLDER):
-            asyncio.run(Supervisor(stages, changed).run(lambda: "ready"))
+            asyncio.run(Supervisor(stages, changed, beat_look_s=0.3).run(lambda: "ready"))
     except StreamVaultError as error:
         print(error.one_line, file=sys.stderr)
         return 1

@@ -1,0 +1,26 @@
+"""ffmpeg's work."""
+
+from __future__ import annotations
+
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from activities.media import Media
+from roles.parts import Parts, new_worker
+from streamvault.contracts import media_queue
+from streamvault.media.ffmpeg import find_ffmpeg, self_test
+
+# Media steps wait inside for the one remux at a time; small ones need not wait behind it.
+MEDIA_SLOTS = 4
+
+
+async def processor_worker(client: Client, parts: Parts) -> Worker:
+    ffmpeg = find_ffmpeg(parts.settings.ffmpeg)
+    await self_test(ffmpeg)
+    media = Media(parts.db, parts.settings.library, ffmpeg)
+    return new_worker(
+        client,
+        media_queue(parts.host_id),
+        [media.remux, media.thumbnails, media.chapters, media.sidecars],
+        slots=MEDIA_SLOTS,
+    )
