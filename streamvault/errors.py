@@ -26,6 +26,8 @@
     │       └── RateLimited      not asked, or 429: no points left until then
     ├── CaptureError             what is wrong with the place we record to
     │   ├── CaptureLocked        another process writes this recording
+    │   │   ├── CaptureBusy      it was told to leave it to us
+    │   │   └── CaptureReplaced  we were told to leave it to another one
     │   ├── StorageFull          no room left on the recordings' file system
     │   ├── StorageUnwritable    folder missing, read-only, no permission, I/O error
     │   └── JournalDamaged       more of the journal is bad than a torn tail can be
@@ -185,6 +187,14 @@ class CaptureError(StreamVaultError):
 
 class CaptureLocked(CaptureError):
     title = "Another process writes this recording"
+
+
+class CaptureBusy(CaptureLocked):
+    """Its holder does not know yet that it is replaced."""
+
+
+class CaptureReplaced(CaptureLocked):
+    """What was written is in order; a newer attempt goes on."""
 
 
 class StorageFull(CaptureError):

@@ -18,10 +18,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from streamvault.contracts import CaptureEnd, GapCause
-from streamvault.errors import SourceError, StreamOffline
+from streamvault.errors import CaptureReplaced, SourceError, StreamOffline
 from streamvault.hls.alignment import Cursor
 from streamvault.hls.download import Downloads, Health, WaitingList
 from streamvault.hls.ending import EndWatch
+from streamvault.hls.fence import Claim, when_free
 from streamvault.hls.files import RecordingFiles
 from streamvault.hls.listing import Listing, NotSegmented
 from streamvault.hls.order import CaptureOrder, CaptureProgress, CaptureResult, Surroundings
@@ -84,6 +85,7 @@ class Capture:
         self._watching = Watching(surroundings.thresholds, time.monotonic())
         self._listing: Listing | None = None
         self._notes: set[asyncio.Task[None]] = set()
+        self._raise_fence: Callable[[int], None] | None = None
         self._asked: asyncio.Future[tuple[CaptureEnd, str]] = (
             asyncio.get_running_loop().create_future()
         )
@@ -108,6 +110,12 @@ class Capture:
         """A new playback session and a new part, in the same recording."""
         if self._listing is not None:
             self._listing.restart(reason)
+
+    def take_order(self, order: CaptureOrder) -> None:
+        """A newer attempt watches from here on."""
+        self.order = order
+        if self._raise_fence is not None:
+            self._raise_fence(order.fence)
 
     def note_offline(self, reason: str) -> None:
         """Somebody says that the stream is offline: one witness of two."""
@@ -177,13 +185,7 @@ class Capture:
         """Open the directory, then record, unless an end stands in its journal already."""
         try:
             disk = await self._around.disks.of(self.order.directory)
-            opener = partial(
-                RecordingFiles.open,
-                self.order.directory,
-                self.order.fence,
-                self._around.min_free_bytes,
-            )
-            files = await disk.run(opener)
+            files = await self._open(disk)
         except STORAGE_ERRORS as error:
             return self._result(CaptureEnd.DISK, error.one_line)
         for record in files.recovery.records:
@@ -194,20 +196,33 @@ class Capture:
             return self._result(CaptureEnd(end.how), end.why)
         return await self._record(files, disk)
 
+    async def _open(self, disk: Disk) -> RecordingFiles:
+        order, min_free = self.order, self._around.min_free_bytes
+
+        def opened(claim: Claim) -> RecordingFiles:
+            return RecordingFiles.open(order.directory, order.fence, min_free, claim)
+
+        return await when_free(
+            lambda claim: disk.run(partial(opened, claim)),
+            self._around.thresholds.takeover_s,
+        )
+
     async def _record(self, files: RecordingFiles, disk: Disk) -> CaptureResult:
         last: list[Record] = [Trouble(time.time(), "cancelled")]
         disk.watch(files)
+        self._raise_fence = lambda number: disk.post(partial(files.raise_fence, number))
         try:
             end, reason = await self._until_the_end(files, disk)
             last = self._last_records(end, reason)
         except STORAGE_ERRORS as error:
             end, reason = CaptureEnd.DISK, error.one_line
             last = [Trouble(time.time(), f"{DISK}: {error}")]
-        except SourceError as error:
+        except (SourceError, CaptureReplaced) as error:
             last = [Trouble(time.time(), error.one_line)]
             raise
         finally:
             disk.unwatch(files)
+            self._raise_fence = None
             # Shielded: a cancelled capture still has to leave a whole journal.
             await asyncio.shield(self._close(files, disk, last))
         return self._result(end, reason)

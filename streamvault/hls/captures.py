@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from streamvault.contracts import CaptureEnd
-from streamvault.errors import CaptureLocked, InvalidInput, SourceError
+from streamvault.errors import CaptureLocked, CaptureReplaced, InvalidInput, SourceError
 from streamvault.hls.capture import Capture
+from streamvault.hls.fence import Claim, when_free
 from streamvault.hls.fetch import Fetcher
 from streamvault.hls.files import RecordingFiles
 from streamvault.hls.journal import JOURNAL_NAME
@@ -105,11 +106,12 @@ class Captures:
             if capture is not None:
                 if order.fence < capture.order.fence:
                     raise CaptureLocked("a newer attempt watches this recording")
-                capture.order = replace(
-                    capture.order,
-                    fence=order.fence,
-                    session=max(order.session, capture.order.session),
-                )
+                session = max(order.session, capture.order.session)
+                newer = replace(capture.order, fence=order.fence, session=session)
+                # In this order: a number in the lock file that no state knows would lock us out
+                # after a crash.
+                await self._states.store(order.recording_id, order=newer)
+                capture.take_order(newer)
             else:
                 capture = await self._start(_State(order))
             self._cancel_orphan(order.recording_id)
@@ -158,7 +160,10 @@ class Captures:
             # Nothing was stored where there is no journal; a folder is not made to find that out.
             if await asyncio.to_thread((directory / JOURNAL_NAME).exists):
                 disk = await self._around.disks.of(directory)
-                timeline = await disk.run(partial(_seal, directory, reason))
+                timeline = await when_free(
+                    lambda claim: disk.run(partial(_seal, directory, reason, claim)),
+                    self._around.thresholds.takeover_s,
+                )
             await self._states.remove(recording_id)
         return timeline
 
@@ -196,6 +201,8 @@ class Captures:
             self._cancel_orphan(recording_id)
         if _is_final(capture.task):
             self._states.forget(recording_id)
+        elif _is_replaced(capture.task):
+            self._states.forget(recording_id, up_to_fence=capture.order.fence)
 
     def _abandon(self, recording_id: str) -> None:
         self._orphans.pop(recording_id, None)
@@ -222,8 +229,12 @@ def _is_final(task: asyncio.Task[Any]) -> bool:
     return task.result().end in FINAL
 
 
-def _seal(directory: Path, reason: str) -> Timeline:
-    files = RecordingFiles.open(directory, fence=None, min_free_bytes=0)
+def _is_replaced(task: asyncio.Task[Any]) -> bool:
+    return not task.cancelled() and isinstance(task.exception(), CaptureReplaced)
+
+
+def _seal(directory: Path, reason: str, claim: Claim) -> Timeline:
+    files = RecordingFiles.open(directory, fence=None, min_free_bytes=0, claim=claim)
     timeline = Timeline(files.recovery.records)
     if files.recovery.finished:
         files.close()
@@ -258,8 +269,14 @@ class _StateFiles:
         """Change a state that is kept; one that was removed meanwhile stays so."""
         self._thread.submit(self._change, recording_id, fields)
 
-    def forget(self, recording_id: str) -> None:
-        self._thread.submit(self._remove, recording_id)
+    async def store(self, recording_id: str, **fields: Any) -> None:
+        """The same, and it is there afterwards."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._thread, self._change, recording_id, fields)
+
+    def forget(self, recording_id: str, up_to_fence: int | None = None) -> None:
+        """That of a newer attempt, which another process may have written, stays."""
+        self._thread.submit(self._forget, recording_id, up_to_fence)
 
     async def remove(self, recording_id: str) -> None:
         loop = asyncio.get_running_loop()
@@ -298,6 +315,11 @@ class _StateFiles:
         except OSError as error:
             # The recording itself is not touched; only a resume would have to ask again.
             log.warning("capture state not kept", extra={"why": error.strerror})
+
+    def _forget(self, recording_id: str, up_to_fence: int | None) -> None:
+        kept = _read(self._path(recording_id))
+        if kept is None or up_to_fence is None or kept.order.fence <= up_to_fence:
+            self._remove(recording_id)
 
     def _remove(self, recording_id: str) -> None:
         self._known.pop(recording_id, None)

@@ -6,7 +6,6 @@ call that is waited for, so that a chunk can be handed over without waiting.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 from collections import deque
@@ -16,8 +15,9 @@ from pathlib import Path
 
 from isal.isal_zlib import crc32
 
-from streamvault.errors import CaptureError, CaptureLocked, StorageFull
-from streamvault.hls.journal import Journal, datasync, open_part
+from streamvault.errors import CaptureError, CaptureReplaced, StorageFull
+from streamvault.hls.fence import Claim, Fence
+from streamvault.hls.journal import Journal, datasync, open_part, renew_journal
 from streamvault.hls.pending import PENDING_NAME, read_pending, write_pending
 from streamvault.hls.playlist import Segment
 from streamvault.hls.records import Ended, InitStored, PartOpened, Record, SegmentStored
@@ -26,7 +26,6 @@ from streamvault.hls.room import check_room
 from streamvault.hls.timestamps import read_head, read_timescales
 from streamvault.hls.writer import Batch, Disks, storage_error
 
-LOCK_NAME = ".lock"
 HEAD_BYTES = 32 * 1024
 """Enough of a segment to find its first timestamp."""
 PIECES_AT_ONCE = 512  # below IOV_MAX everywhere
@@ -46,16 +45,17 @@ class RecordingFiles:
     """Made by `open`, which locks the directory and repairs what a crash left."""
 
     def __init__(
-        self, directory: Path, lock_fd: int, recovery: Recovery, min_free_bytes: int | None
+        self, directory: Path, fence: Fence, recovery: Recovery, min_free_bytes: int | None
     ) -> None:
         self.directory = directory
         self.recovery = recovery
         self.part = recovery.part
-        self._lock_fd = lock_fd
+        self._fence = fence
         self._min_free_bytes = min_free_bytes
         self._journal = Journal(directory, recovery.part.number if recovery.part else 0)
-        # A finished recording's parts may be gone for good; going on there takes a new part.
-        goes_on = recovery.part is not None and not recovery.finished
+        # A finished recording's parts may be gone for good, and the process that we took over
+        # from may have a write under way: going on there takes a new part.
+        goes_on = not recovery.finished and not fence.taken_over
         self._fd = open_part(directory, recovery.part) if recovery.part and goes_on else None
         self._end = recovery.part_size
         self._next: _NextPart | None = None
@@ -74,25 +74,39 @@ class RecordingFiles:
 
     @classmethod
     def open(
-        cls, directory: Path, fence: int | None = 0, min_free_bytes: int | None = None
+        cls,
+        directory: Path,
+        fence: int | None = 0,
+        min_free_bytes: int | None = None,
+        claim: Claim = Claim.NEW,
     ) -> RecordingFiles:
         """Lock and repair a recording's directory, which is made if missing. `min_free_bytes` is
         what must stay free; None: the reserve.
 
-        Raises CaptureLocked when another process writes there or a higher fence was seen (None
-        takes any), StorageFull, StorageUnwritable.
+        Raises as Fence.take, StorageFull, StorageUnwritable.
         """
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            lock_fd = _lock(directory, fence)
+            held = Fence.take(directory, fence, claim)
             try:
                 check_room(directory, min_free_bytes)
-                return cls(directory, lock_fd, recover(directory), min_free_bytes)
+                if held.taken_over:
+                    renew_journal(directory)
+                return cls(directory, held, recover(directory), min_free_bytes)
             except (OSError, CaptureError):
-                os.close(lock_fd)
+                held.release()
                 raise
         except OSError as error:
             raise storage_error(error, directory) from None
+
+    @property
+    def taken_over(self) -> bool:
+        """The process that recorded here before may still have a write under way."""
+        return self._fence.taken_over
+
+    def raise_fence(self, number: int) -> None:
+        """A newer attempt leaves it to us."""
+        self._guarded(lambda: self._fence.grow(number))
 
     def forget_history(self) -> None:
         """Let go of the records read at the start: a day of them is several megabytes."""
@@ -130,7 +144,7 @@ class RecordingFiles:
         disks.queue.give(batch.size)
 
     def note_pending(self, segments: Sequence[Segment]) -> None:
-        self._guarded(lambda: write_pending(self.directory, segments))
+        self._guarded(lambda: self._note_pending(segments))
 
     def forget_repeats(self) -> None:
         """After a break that the source declares, what repeats is the source's own choice."""
@@ -164,16 +178,18 @@ class RecordingFiles:
     def close(self, *last: Record) -> list[Record]:
         """Cut what has no record, append the last records, make all durable, unlock.
 
-        Works as far as it can on a disk that fails; what it could not append is not returned.
+        Works as far as it can on a disk that fails; what it could not append is not returned. What
+        another process has taken over is left alone.
         """
         self._failure = None
-        self._guarded(lambda: self._finish(last))
+        if self._fence.is_ours:
+            self._guarded(lambda: self._finish(last))
         with self._syncing, self._swap:
             self._closed = True
             self._journal.close()
             if self._fd is not None:
                 os.close(self._fd)
-            os.close(self._lock_fd)
+            self._fence.release()
         fresh, self._fresh = self._fresh, []
         return fresh
 
@@ -194,6 +210,7 @@ class RecordingFiles:
     def _sync(self, number: int, end: int, fd: int) -> None:
         if (number, end) == self._synced:
             return
+        self._fence.check()
         datasync(fd)
         self._journal.append_synced(number, end)
         self._journal.sync()
@@ -209,7 +226,7 @@ class RecordingFiles:
             work()
         except OSError as error:
             self._failure = storage_error(error, self.directory)
-        except StorageFull as error:
+        except (StorageFull, CaptureReplaced) as error:
             self._failure = error
 
     def _take_fresh(self) -> list[Record]:
@@ -217,6 +234,10 @@ class RecordingFiles:
             raise self._failure
         fresh, self._fresh = self._fresh, []
         return fresh
+
+    def _note_pending(self, segments: Sequence[Segment]) -> None:
+        self._fence.check()
+        write_pending(self.directory, segments)
 
     def _append(self, *records: Record) -> None:
         for record in records:
@@ -232,6 +253,7 @@ class RecordingFiles:
             _write_all(fd, [init.content], 0)
 
     def _write(self, batch: Batch) -> None:
+        self._fence.check()
         if self._next is not None:
             fd, start = self._next.fd, self._next.init_length
         else:
@@ -245,6 +267,7 @@ class RecordingFiles:
     def _store(
         self, segment: Segment, before: Sequence[Record], late: bool, repaired: bool
     ) -> None:
+        self._fence.check()
         self._append(*before)
         if self._next is not None:
             self._rotate(self._next, segment.number)
@@ -285,6 +308,8 @@ class RecordingFiles:
 
     def _finish(self, last: Sequence[Record]) -> None:
         self._drop_next()
+        if self.taken_over and self.recovery.part is not None:
+            _cut(self.directory / self.recovery.part.file_name, self.recovery.part_size)
         if self._fd is not None:
             os.ftruncate(self._fd, self._end)
             datasync(self._fd)
@@ -318,22 +343,10 @@ def _write_all(fd: int, pieces: Sequence[bytes], offset: int) -> None:
         offset += size
 
 
-def _lock(directory: Path, fence: int | None) -> int:
-    fd = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        known = os.pread(fd, 32, 0).strip()
-        if fence is not None:
-            if known.isdigit() and int(known) > fence:
-                raise CaptureLocked(f"{directory}: a newer attempt records here")
-            os.ftruncate(fd, os.pwrite(fd, b"%d\n" % fence, 0))
-    except BlockingIOError:
-        os.close(fd)
-        raise CaptureLocked(f"{directory}: another process records here") from None
-    except (OSError, CaptureLocked):
-        os.close(fd)
-        raise
-    return fd
+def _cut(path: Path, size: int) -> None:
+    """What a process that was stopped in a write left behind what its journal said."""
+    if path.exists() and path.stat().st_size > size:
+        os.truncate(path, size)
 
 
 def _last_segment(recovery: Recovery) -> SegmentStored | None:

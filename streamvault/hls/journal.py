@@ -120,6 +120,24 @@ class Journal:
         self._size_bytes += written
 
 
+def renew_journal(directory: Path) -> None:
+    """Give the journal a file of its own, which a process that still has the old one open cannot
+    reach. Raises OSError."""
+    path = directory / JOURNAL_NAME
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return
+    new = path.with_suffix(".new")
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _JOURNAL_MODE)
+    with os.fdopen(fd, "wb") as file:
+        file.write(content)
+        file.flush()
+        datasync(file.fileno())
+    new.replace(path)
+    sync_directory(directory)
+
+
 def sync_directory(directory: Path) -> None:
     fd = os.open(directory, os.O_RDONLY)
     try:

@@ -107,6 +107,8 @@ class Storing:
                 self._placing.lost(record.duration_s)
             elif isinstance(record, AdSkipped):
                 self._placing.cut("ad")
+        if self._files.taken_over:
+            self._placing.cut("takeover")
 
     def begin_new_part(self, why: str) -> None:
         self._placing.cut(why)

@@ -91,5 +91,9 @@ class Thresholds:
     drain_s: float = 40.0
     """What is listed when the stream has ended is still fetched for so long."""
 
+    takeover_s: float = 8.0
+    """A recorder that is to leave a recording to us looks with every segment, and needs a moment
+    to close its files; one that did not by then is stopped or hangs."""
+
     reader_idle_s: float = 60.0
     """A source without segments is watched by its bytes."""

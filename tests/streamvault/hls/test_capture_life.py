@@ -163,7 +163,7 @@ async def test_two_captures_cannot_write_one_directory(recorder: Recorder) -> No
     first = recorder.start(source, fence=5)
     await stored(first, 3)
     with pytest.raises(CaptureLocked):
-        await recorder.start(source, fence=6).task
+        await recorder.start(source, fence=5).task
     await first.drain()
     with pytest.raises(CaptureLocked):
         await recorder.start(source, fence=4).task

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from streamvault.contracts import CaptureEnd
-from streamvault.errors import CaptureLocked, InvalidInput, StreamOffline
+from streamvault.errors import CaptureLocked, CaptureReplaced, InvalidInput, StreamOffline
 from streamvault.hls.captures import Captures
 from streamvault.hls.fetch import Fetcher
 from streamvault.hls.order import CaptureOrder
@@ -190,11 +190,59 @@ async def test_another_process_is_locked_out(
 ) -> None:
     one, other = captures_of(source), captures_of(source)
     await stored(await one.attach(order(tmp_path)), 4)
-    late = await other.attach(order(tmp_path, fence=2))
     with pytest.raises(CaptureLocked):
-        await late.task
-    with pytest.raises(CaptureLocked):
-        await other.seal("r1", tmp_path / "r1", "stopped")
+        await (await other.attach(order(tmp_path))).task
+
+
+async def test_a_newer_attempt_in_another_process_takes_over_without_a_loss(
+    captures_of: Make, source: Source, tmp_path: Path
+) -> None:
+    one, other = captures_of(source), captures_of(source)
+    first = await one.attach(order(tmp_path))
+    await stored(first, 4)
+    second = await other.attach(order(tmp_path, fence=2))
+    source.channel.publish(2)
+    await stored(second, 6)
+    with pytest.raises(CaptureReplaced):
+        await first.task
+    assert b"".join(part_bytes(tmp_path / "r1")) == b"".join(source.channel.bodies())
+    # Its state is that of the newer one, which goes on after a crash.
+    await one.drain_all()
+    assert state_files(tmp_path) == ["r1.json"]
+
+
+async def test_an_older_attempt_never_comes_back(
+    captures_of: Make, source: Source, tmp_path: Path
+) -> None:
+    one, other = captures_of(source), captures_of(source)
+    await stored(await one.attach(order(tmp_path, fence=2)), 4)
+    with pytest.raises(CaptureReplaced):
+        await (await other.attach(order(tmp_path, fence=1))).task
+
+
+async def test_a_capture_that_was_attached_to_again_goes_on_after_a_crash(
+    captures_of: Make, source: Source, tmp_path: Path
+) -> None:
+    first = captures_of(source)
+    await stored(await first.attach(order(tmp_path, fence=1)), 4)
+    await first.attach(order(tmp_path, fence=7))
+    await first.drain_all()
+    (capture,) = await captures_of(source).resume_all()
+    source.channel.publish(2)
+    await stored(capture, 6)
+
+
+async def test_sealing_takes_a_recording_from_another_process(
+    captures_of: Make, source: Source, tmp_path: Path
+) -> None:
+    one, other = captures_of(source), captures_of(source)
+    capture = await one.attach(order(tmp_path))
+    await stored(capture, 4)
+    source.channel.publish(1)
+    timeline = await other.seal("r1", tmp_path / "r1", "stopped")
+    assert timeline.totals.segments_stored >= 4
+    with pytest.raises(CaptureReplaced):
+        await capture.task
 
 
 async def test_an_offline_stream_leaves_no_state(

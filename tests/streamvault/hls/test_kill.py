@@ -17,14 +17,17 @@ from tests.streamvault.hls.recording import gaps, part_bytes, records, until
 KILLS = 6
 
 
-async def start(tmp_path: Path, origin: Origin) -> asyncio.subprocess.Process:
+async def start(
+    tmp_path: Path, origin: Origin, *, directory: Path | None = None, fence: int = 0
+) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "tests.streamvault.hls.recorder_process",
         str(tmp_path / "state"),
-        str(tmp_path / "r1"),
+        str(directory or tmp_path / "r1"),
         f"http://127.0.0.1:{origin.port}/c",
+        str(fence),
         cwd=Path(__file__).parents[3],
     )
 
