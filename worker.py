@@ -60,6 +60,8 @@ async def _run(settings: Settings, roles: frozenset[str]) -> None:
         client = await _connect(settings, stop, await _show_figures(parts, stack))
         for worker in await _build(client, parts, roles, captures):
             await stack.enter_async_context(worker)
+        if "control" in roles:
+            _in_background(_look_after_the_watchdog(client), stack)
         beat = Beat(settings.data_dir, roles)
         stack.callback(beat.end)
         _in_background(beat.keep_up(), stack)
@@ -92,6 +94,12 @@ async def _build(
 
         workers.append(await processor_worker(client, parts))
     return workers
+
+
+async def _look_after_the_watchdog(client: Client) -> None:
+    from roles.control import look_after_the_watchdog
+
+    await look_after_the_watchdog(client)
 
 
 async def _detect(client: Client, parts: Parts, stop: asyncio.Event) -> None:

@@ -45,6 +45,7 @@ LATE_S = 30.0
 OLD_MESSAGE = timedelta(minutes=2)
 VERY_OLD_MESSAGE = timedelta(minutes=15)
 # Twitch's messages count for ten minutes, and from our future for 30 s.
+WATCHDOG_SILENT = timedelta(seconds=60)
 SKEW_S = 5.0
 MUCH_SKEW_S = 25.0
 EXPIRES_SOON = timedelta(days=7)
@@ -174,6 +175,20 @@ def of_poll(
         return Check("poll", ERROR, note, "is a control worker running?")
     why = str(fact.value.get("why", "")) if asks_helix else ""
     return Check("poll", WARNING if why else OK, f"{note}, without Helix: {why}" if why else note)
+
+
+def of_watchdog(fact: Fact | None, now: datetime) -> Check:
+    if fact is None:
+        return Check("watchdog", WARNING, "it has not looked yet", "is a control worker running?")
+    age = now - fact.updated_at
+    if age > WATCHDOG_SILENT:
+        note = f"silent for {age.total_seconds():.0f} s"
+        return Check("watchdog", ERROR, note, "is a control worker running?")
+    number, silent = int(fact.value["recordings"]), int(fact.value["silent"])
+    if silent:
+        note = f"the recorder does not tell of {silent} of {number} unfinished recordings"
+        return Check("watchdog", WARNING, note, "is the recorder running?")
+    return Check("watchdog", OK, f"looks after {number} unfinished recordings")
 
 
 def of_inbox(waiting: Waiting, now: datetime) -> Check:

@@ -137,6 +137,7 @@ class Checkup:
             stored = await credentials.describe_all(session)
         now = datetime.now(UTC)
         found = [
+            checks.of_watchdog(known.get(facts.WATCHDOG), now),
             checks.of_inbox(waiting, now),
             checks.of_dead_letters(waiting),
             checks.of_browser_token(stored.get("browser_token"), now),

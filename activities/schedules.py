@@ -53,16 +53,16 @@ JOBS = (
 
 
 async def ensure_schedules(
-    client: Client, settings: Settings, jobs: tuple[Job, ...] = JOBS
+    client: Client, settings: Settings, jobs: tuple[Job, ...] = JOBS, *, renew: bool = True
 ) -> None:
-    """Bring the schedules to what this release wants of them; without a Twitch application there
-    are none. Raises DependencyUnavailable."""
+    """Bring the schedules to what this release wants of them; without `renew` only those that are
+    missing. Without a Twitch application there are none. Raises DependencyUnavailable."""
     if not settings.detection:
         return
     for job in jobs:
         try:
             if settings.twitch_client_id:
-                await _ensure(client, job)
+                await _ensure(client, job, renew)
             else:
                 await _remove(client, job)
         except RPCError as error:
@@ -71,11 +71,13 @@ async def ensure_schedules(
             ) from None
 
 
-async def _ensure(client: Client, job: Job) -> None:
+async def _ensure(client: Client, job: Job, renew: bool) -> None:
     wanted = _schedule(job)
     try:
         await client.create_schedule(job.id, wanted, trigger_immediately=job.at_start)
     except ScheduleAlreadyRunningError:
+        if not renew:
+            return
         handle = client.get_schedule_handle(job.id)
         await handle.update(lambda found: ScheduleUpdate(_as_before(wanted, found)))
         if job.at_start:

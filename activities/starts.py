@@ -135,7 +135,12 @@ async def probe(client: Client, wish: Wish) -> Probed:
 
 
 async def start_processing(
-    client: Client, recording: Recording, host_id: str, steps: list[str] | None = None
+    client: Client,
+    recording: Recording,
+    host_id: str,
+    steps: list[str] | None = None,
+    *,
+    again: bool = True,
 ) -> None:
     """Run steps of a finished recording (again); all of them by default.
 
@@ -150,7 +155,7 @@ async def start_processing(
                 streamer=recording.streamer_name,
                 title=recording.title,
                 steps=steps or [str(step) for step in PROCESSING_STEPS],
-                again=True,
+                again=again,
                 reason=recording.reason if recording.reason == STOPPED else "",
             ),
             id=handle_id,
@@ -210,7 +215,19 @@ async def _tell_replaced(client: Client, before: Recording) -> None:
             raise temporal_away(error) from None
 
 
-async def _start_workflow(client: Client, recording: Recording) -> None:
+async def adopt_recording(client: Client, recording: Recording) -> None:
+    """Go on with a recording whose workflow is gone. Raises DependencyUnavailable."""
+    await _start_workflow(client, recording, adopted=True)
+
+
+async def adopt_processing(client: Client, recording: Recording, host_id: str) -> None:
+    """The same for one whose parts were being made a file of.
+
+    Raises Conflict when somebody else was faster, DependencyUnavailable."""
+    await start_processing(client, recording, host_id, again=False)
+
+
+async def _start_workflow(client: Client, recording: Recording, *, adopted: bool = False) -> None:
     try:
         await client.start_workflow(
             RECORD_STREAM,
@@ -219,6 +236,7 @@ async def _start_workflow(client: Client, recording: Recording) -> None:
                 source_url=recording.source_url,
                 quality=recording.quality,
                 started_by=recording.started_by,
+                adopted=adopted,
             ),
             id=recording.workflow_id,
             task_queue=CONTROL_QUEUE,

@@ -13,7 +13,7 @@ from streamvault.contracts import BEAT_S, Detected, DetectInput, Probed, ProbeIn
 from streamvault.db import recordings, streamers, streams
 from streamvault.db.models import Recording
 from streamvault.db.session import Database
-from streamvault.errors import SourceUnavailable
+from streamvault.errors import SourceError, SourceUnavailable
 from streamvault.media import naming
 from streamvault.playback.sources import Sources
 from streamvault.source import Sighting, Wish
@@ -51,7 +51,9 @@ class Streams:
                 grace_s = await recordings.grace_of(session, recording, self.end_grace_s)
                 streamer = await streamers.find_by_id(session, recording.streamer_id)
             wish = wish_of(streamer, order.source_url)
-            seen = _just_seen(recording) or await self._look(wish, recording)
+            seen, live = _just_seen(recording), True
+            if seen is None:
+                seen, live = await self._look(wish, recording, order.adopted)
             directory = str(
                 naming.work_directory(seen.name, recording.started_at, order.recording_id)
             )
@@ -83,18 +85,23 @@ class Streams:
                 codecs=list(wish.codecs),
                 proxy_policy=wish.proxy_policy,
                 streamer_id=wish.streamer_id,
+                live=live,
             )
 
-    async def _look(self, wish: Wish, known: Recording) -> Sighting:
+    async def _look(self, wish: Wish, known: Recording, adopted: bool) -> tuple[Sighting, bool]:
         """What the source says, or what the start already knew while it cannot be reached: a
-        recording must not wait for a title."""
+        recording must not wait for a title. And whether it is live, or may be."""
         try:
-            return await self.sources.look(wish)
+            return await self.sources.look(wish), True
         except SourceUnavailable:
             if not known.streamer_name:
                 raise
             activity.logger.warning("source did not answer; going on with what is known")
-            return _known(known)
+            return _known(known), True
+        except SourceError as error:
+            if not (adopted and error.permanent):
+                raise
+            return _known(known), False
 
 
 def _just_seen(recording: Recording) -> Sighting | None:

@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+
 from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.catalog import Catalog
 from activities.notify import Notify
 from activities.streams import Streams
+from activities.watchdog import Watchdog
+from activities.watches import ensure_watchdog
 from roles.parts import Parts, new_worker
 from streamvault.contracts import CONTROL_QUEUE
+from streamvault.errors import DependencyUnavailable
 from streamvault.notify.targets import Targets
 from workflows.deliver_notification import DeliverNotification
+from workflows.keep_watch import KeepWatch
 from workflows.probe_source import ProbeSource
 from workflows.process_recording import ProcessRecording
 from workflows.record_stream import RecordStream
 
+log = logging.getLogger(__name__)
+
 CONTROL_SLOTS = 100
+LOOK_AFTER_S = 20.0
+
+
+async def look_after_the_watchdog(client: Client) -> None:
+    """Start it, and again when Temporal has lost it, until cancelled."""
+    while True:
+        try:
+            await ensure_watchdog(client)
+        except DependencyUnavailable as error:
+            log.warning("the watchdog is not started", extra={"why": error.one_line})
+        await asyncio.sleep(LOOK_AFTER_S)
 
 
 def control_worker(client: Client, parts: Parts) -> Worker:
@@ -36,7 +56,8 @@ def control_worker(client: Client, parts: Parts) -> Worker:
             catalog.can_resume,
             notify.announce,
             notify.deliver,
+            Watchdog(parts.db, client, parts.host_id).watch_over,
         ],
-        workflows=[RecordStream, ProcessRecording, ProbeSource, DeliverNotification],
+        workflows=[RecordStream, ProcessRecording, ProbeSource, DeliverNotification, KeepWatch],
         slots=CONTROL_SLOTS,
     )

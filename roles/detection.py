@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 DETECT_SLOTS = 20
 AGAIN_S = 1.0
+LOOK_AFTER_S = 20.0
 FOLLOWED_LOOK_S = 3.0  # until somebody is followed for the first time
 
 
@@ -41,10 +42,12 @@ async def detect(client: Client, parts: Parts, stop: asyncio.Event) -> None:
             return
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(_detection(client, parts, stack))
-        while not await _watches_started(client, parts):
-            if await stops_within(stop, AGAIN_S):
-                return
-        await stop.wait()
+        first = True
+        # Again and again: Temporal may lose what it knows.
+        while not stop.is_set():
+            started = await _watches_started(client, parts, first)
+            first = first and not started
+            await stops_within(stop, LOOK_AFTER_S if started else AGAIN_S)
 
 
 def check_key(settings: Settings) -> None:
@@ -65,7 +68,7 @@ async def _somebody_is_followed(parts: Parts) -> bool:
         return False
 
 
-async def _watches_started(client: Client, parts: Parts) -> bool:
+async def _watches_started(client: Client, parts: Parts, first: bool) -> bool:
     """What runs for ever, once in the whole installation."""
     from activities.eventsub.state import say_not_set_up
     from activities.schedules import ensure_schedules
@@ -73,8 +76,8 @@ async def _watches_started(client: Client, parts: Parts) -> bool:
 
     try:
         await ensure_watches(client, parts.settings)
-        await ensure_schedules(client, parts.settings)
-        if not parts.settings.twitch_client_id:
+        await ensure_schedules(client, parts.settings, renew=first)
+        if first and not parts.settings.twitch_client_id:
             await say_not_set_up(parts.db)
     except DependencyUnavailable as error:
         log.warning("detection not started yet", extra={"why": error.one_line})

@@ -143,12 +143,15 @@ class RecordStreamInput:
     quality: str = "best"
     started_by: str = "person"
     """`person`, `cli`, or an automatic source: `webhook`, `conduit`, `websocket`, `poll`."""
+    adopted: bool = False
+    """Its former workflow was lost: what is there is kept, also when nothing is live any more."""
 
 
 @dataclass(frozen=True)
 class DetectInput:
     recording_id: str
     source_url: str
+    adopted: bool = False
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,8 @@ class Detected:
     """A ProxyPolicy; empty is the installation's own."""
     streamer_id: str = ""
     """Ours, where the streamer is followed."""
+    live: bool = True
+    """False only for what is adopted: its stream is over, and what is there becomes a file."""
 
 
 @dataclass(frozen=True)

@@ -193,7 +193,7 @@ class RecordStream(Parkable):
         return await self._unless_stopped(
             workflow.start_activity_method(
                 Streams.detect,
-                DetectInput(self._order.recording_id, self._order.source_url),
+                DetectInput(self._order.recording_id, self._order.source_url, self._order.adopted),
                 task_queue=CONTROL_QUEUE,
                 start_to_close_timeout=DETECT_TIMEOUT,
                 heartbeat_timeout=DETECT_HEARTBEAT,
@@ -211,6 +211,8 @@ class RecordStream(Parkable):
             if self._claim is None or self._lost:
                 await self._claim_host()
                 continue  # a stop may have come meanwhile
+            if not self._detected.live:
+                return Recorded(CaptureEnd.ENDED, reason="over when it was taken up again")
             recorded = await self._record_session(self._claim)
             if recorded.end == CaptureEnd.DISK:
                 await self._wait_for_room(recorded.reason)

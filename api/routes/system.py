@@ -13,7 +13,7 @@ from api.deps import Deps, Shared
 from api.metrics_page import whole_page
 from api.problems import Problem
 from api.schemas import has_parts
-from streamvault.db import counts, recordings
+from streamvault.db import counts, facts, recordings
 from streamvault.db.models import Recording
 from streamvault.embedded import runfile
 from streamvault.errors import DependencyUnavailable
@@ -59,11 +59,13 @@ async def metrics(deps: Deps) -> Response:
     try:
         async with deps.db.begin() as session:
             found = await counts.count_all(session)
+            watchdog = await facts.get_fact(session, facts.WATCHDOG)
         deps.metrics.system.update(
             active=found.active_recordings,
             needing_attention=found.needing_attention,
             failures=found.failures,
             queues={"processing": found.processing, "notifications": found.notifications_queued},
+            watchdog_at=watchdog.updated_at.timestamp() if watchdog else 0.0,
         )
     except DependencyUnavailable:
         deps.metrics.database_up.set(False)

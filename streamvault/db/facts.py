@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from streamvault.db.models import Fact
 
 CIRCUITS, RATELIMIT, EVENTSUB, POLL, CLOCK = "circuits", "ratelimit", "eventsub", "poll", "clock"
+WATCHDOG = "watchdog"
 
 
 async def put_fact(session: AsyncSession, name: str, value: dict[str, Any]) -> None:

@@ -59,6 +59,7 @@ class SystemFigures:
     def __init__(self) -> None:
         self._active = 0
         self._needing_attention = 0
+        self._watchdog_at = 0.0
         self._queues = dict.fromkeys(QUEUES, 0)
         self._failures = {str(step): 0 for step in STEPS}
 
@@ -69,8 +70,11 @@ class SystemFigures:
         needing_attention: int,
         failures: Mapping[str, int],
         queues: Mapping[str, int],
+        watchdog_at: float = 0.0,
     ) -> None:
-        """`failures` counts by the step that failed, `queues` by a name of QUEUES."""
+        """`failures` counts by the step that failed, `queues` by a name of QUEUES; `watchdog_at` is
+        when the watchdog last looked, in epoch seconds."""
+        self._watchdog_at = watchdog_at
         self._active = active
         self._needing_attention = needing_attention
         for queue in QUEUES:
@@ -87,6 +91,11 @@ class SystemFigures:
             "recordings_needing_attention",
             "Recordings that wait for a person",
             self._needing_attention,
+        )
+        yield _gauge(
+            "watchdog_last_look_timestamp_seconds",
+            "When the watchdog last looked after the recordings; 0: never",
+            self._watchdog_at,
         )
         failures = CounterMetricFamily(
             f"{PREFIX}recording_failures",

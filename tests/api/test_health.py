@@ -105,6 +105,7 @@ async def test_an_installation_without_twitch_that_works_is_ok(
     client: httpx.AsyncClient, db: Database
 ) -> None:
     await state(db, facts.POLL, helix=False, why="no Twitch application is set up")
+    await state(db, facts.WATCHDOG, recordings=0, silent=0, restarted=0, adopted=0)
     await follow(db)
     status, checks = await health_of(client)
     assert status == "ok", checks
@@ -113,7 +114,8 @@ async def test_an_installation_without_twitch_that_works_is_ok(
         "browser_token",
     }
     assert {name for name, check in checks.items() if check["state"] == "ok"} == {
-        *("database", "temporal", "workers", "storage", "inbox", "dead_letters", "poll")
+        "watchdog",
+        *("database", "temporal", "workers", "storage", "inbox", "dead_letters", "poll"),
     }
     assert "STREAMVAULT_TWITCH_CLIENT_ID" in checks["twitch_api"]["hint"]
 

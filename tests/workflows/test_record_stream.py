@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from temporalio.client import (
@@ -50,6 +51,15 @@ async def test_detection_gives_the_recorder_a_snapshot(stage: Stage) -> None:
     found = stage.cast.streams.found
     assert (order.directory, order.end_grace_s) == (found.directory, found.end_grace_s)
     assert (order.recording_id, order.session) == (stage.recording_id, 1)
+
+
+async def test_what_was_over_when_it_was_adopted_becomes_a_file(stage: Stage) -> None:
+    """The watchdog took it up again after its stream had ended."""
+    stage.cast.streams.found = replace(stage.cast.streams.found, live=False)
+    await stage.go_live()
+    done = await stage.stream.result()
+    assert stage.cast.work() == ["detect", "claim", "seal", *PROCESSED]
+    assert done.outcome == Status.COMPLETED
 
 
 async def test_the_status_query_follows_the_stages(stage: Stage) -> None:
