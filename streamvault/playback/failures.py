@@ -63,7 +63,7 @@ def _of_request(error: requests.RequestException, host: str) -> SourceError:
         return of_status(error.response.status_code, host)
     if isinstance(error, requests.exceptions.ProxyError):
         return SourceUnavailable(f"{host} cannot be reached through the proxy")
-    if isinstance(error, requests.exceptions.SSLError):
+    if _is_of_certificate(error):
         text = f"the certificate of {host} is not trusted"
         return SourceUnavailable(text, hint="add its authority with CA_BUNDLE")
     if isinstance(error, requests.Timeout):
@@ -77,7 +77,14 @@ def _is_the_ways(error: requests.RequestException) -> bool:
     """No answer came. Whether it was the proxy or what is behind it cannot be told, and the next
     proxy may know better."""
     silent = (requests.ConnectionError, requests.Timeout)
-    return isinstance(error, silent) and not isinstance(error, requests.exceptions.SSLError)
+    return isinstance(error, silent) and not _is_of_certificate(error)
+
+
+def _is_of_certificate(error: requests.RequestException) -> bool:
+    """A connection that is cut in its handshake is an SSLError as well; only OpenSSL's own word
+    tells them apart through all that is wrapped around it."""
+    is_ssl = isinstance(error, requests.exceptions.SSLError)
+    return is_ssl and "CERTIFICATE_VERIFY_FAILED" in str(error)
 
 
 def _by_proxy(error: requests.RequestException, host: str, proxy: str) -> str:

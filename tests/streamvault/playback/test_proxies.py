@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from urllib.parse import urlsplit
@@ -157,6 +158,25 @@ async def test_socks5(live: FakeChannel) -> None:
             relay.become("dead")
             with pytest.raises(ProxyUnavailable, match="proxy S"):
                 await sources.resolve(Wish(live.url))
+
+
+async def test_a_handshake_that_is_cut_is_the_proxys_fault_and_no_bad_certificate(
+    live: FakeChannel,
+) -> None:
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        await reader.read(100)  # of the client's first words
+        writer.close()
+
+    server = await asyncio.start_server(cut, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    proxy = Proxy("s", f"http://127.0.0.1:{port}", "S")
+    pool = ProxyPool(lambda: [proxy], "proxy-only")
+    sources = Sources(ca_bundle=live.fake.ca_bundle, pool=pool)
+    with closing(sources), pytest.raises(ProxyUnavailable, match="proxy S"):
+        await sources.resolve(Wish(live.url))
+    server.close()
 
 
 async def test_an_answer_of_the_source_is_not_the_proxys_fault(
