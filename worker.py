@@ -15,13 +15,16 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import uvloop
+from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.engine import connect_temporal
 from activities.proxies import Look
 from roles.beat import Beat
+from roles.contact import Polled, until_cut_off
 from roles.parts import Parts, stops_within
+from streamvault.contracts import CONTROL_QUEUE, RECORD_QUEUE
 from streamvault.errors import DependencyUnavailable
 from streamvault.logs import configure_logs
 from streamvault.metrics.server import serve_metrics
@@ -39,14 +42,14 @@ PROXY_LOOK_S = 10.0
 
 
 def main(settings: Settings, roles: frozenset[str]) -> int:
-    """Run the roles until SIGTERM or SIGINT; the exit code."""
+    """Run the roles until SIGTERM or SIGINT; the exit code, 1 when Temporal gives no more work."""
     configure_logs(settings.log_level, settings.log_format)
-    uvloop.run(_run(settings, roles))
-    return 0
+    return uvloop.run(_run(settings, roles))
 
 
-async def _run(settings: Settings, roles: frozenset[str]) -> None:
+async def _run(settings: Settings, roles: frozenset[str]) -> int:
     stop = asyncio.Event()
+    lost: list[str] = []
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -62,12 +65,33 @@ async def _run(settings: Settings, roles: frozenset[str]) -> None:
             await stack.enter_async_context(worker)
         if "control" in roles:
             _in_background(_look_after_the_watchdog(client), stack)
+        for queue in _must_poll(roles):
+            _in_background(_stop_when_cut_off(client, queue, stop, lost), stack)
         beat = Beat(settings.data_dir, roles)
         stack.callback(beat.end)
         _in_background(beat.keep_up(), stack)
         if "control" in roles and settings.detection:
             await _detect(client, parts, stop)
         await stop.wait()
+    return 1 if lost else 0
+
+
+def _must_poll(roles: frozenset[str]) -> list[Polled]:
+    """A processor may have all its hands full for an hour, and says nothing then."""
+    polled = []
+    if "recorder" in roles:
+        polled.append(Polled(RECORD_QUEUE))
+    if "control" in roles:
+        polled.append(Polled(CONTROL_QUEUE, TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW))
+    return polled
+
+
+async def _stop_when_cut_off(
+    client: Client, queue: Polled, stop: asyncio.Event, lost: list[str]
+) -> None:
+    await until_cut_off(client, queue)
+    lost.append(queue.name)
+    stop.set()
 
 
 async def _resume_captures(parts: Parts, stack: AsyncExitStack) -> Captures:
