@@ -66,6 +66,12 @@ class Cursor:
         if segment.date is not None:
             self.end_date = segment.date + segment.duration_s
 
+    def go_back_to(self, end_date: float) -> None:
+        """What was taken since was not what its number said: the source loops. When it is itself
+        again, its dates show what it left out, which may still be listed."""
+        self.end_date = end_date
+        self._next = None
+
     def accept_older(self) -> None:
         """Go on with what was listed since this session began, whatever its dates are."""
         self.end_date = None

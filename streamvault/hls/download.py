@@ -136,6 +136,8 @@ class Health:
     """When a segment last came in whole, in whatever order."""
     stored_at: float = 0.0
     stored: int = 0
+    stored_until: float | None = None
+    """The stream's clock behind the last segment that was stored; None: it has no dates."""
     lost_in_a_row: int = 0
     repeats: int = 0
     problem: str = ""
@@ -364,8 +366,7 @@ class _Attempts:
             cause = GapCause.NETWORK if late else GapCause.SOURCE
             raise SegmentLost(str(error.status or "no media"), cause, f"a segment: {error}")
         if self._is_hopeless():
-            by_proxy = error.by_proxy or self._health.route_failures
-            cause = GapCause.PROXY if by_proxy and self._health.route else GapCause.NETWORK
+            cause = GapCause.PROXY if error.by_proxy else GapCause.NETWORK
             raise SegmentLost("timeout", cause, f"a segment: {error}")
         delay_s = self._thresholds.segment_retry_s * 2.0 ** min(self.failed - 1, 10)
         return min(delay_s, RETRY_MAX_S) * random.uniform(0.7, 1.0)

@@ -85,6 +85,7 @@ class Listing:
         self._reader = PlaylistReader()
         self._ended = False
         self._behind_since: float | None = None
+        self._repeats = 0
         self._resumed: Callable[[int, float], Record] | None = None
         self._cut = ""
         self.trouble: GapCause | None = None
@@ -163,7 +164,7 @@ class Listing:
         adopted = self._sessions.see_to(self._wants_session, self._wake.set)
         if adopted is not None:
             self._adopt(adopted)
-        if self._sessions.let_down:
+        if self._sessions.goes_another_way:
             self.trouble = GapCause.PROXY
         elif self._sessions.failing:
             self.trouble = self.trouble or GapCause.NETWORK
@@ -276,6 +277,7 @@ class Listing:
             self._cursor.new_session()
         self._ended = playlist.ended
         self._target_s = playlist.target_duration_s
+        self._leave_loop()
         taken = self._cursor.take(playlist)
         self._check_clock(playlist, taken)
         if self._cut or (not self._joined and (taken or self._cursor.aligned)):
@@ -290,6 +292,14 @@ class Listing:
             self._watch.saw_segments(now)
             self._watching.listed(now, only_ads=_only_ads(taken))
             self.trouble = None
+
+    def _leave_loop(self) -> None:
+        """Numbers of a source that repeats itself stand for nothing: go on by date."""
+        repeats, until = self._health.repeats, self._health.stored_until
+        if repeats > self._repeats and until is not None:
+            waiting = [w.segment.end_date or 0.0 for w in self._waiting if w.segment is not None]
+            self._cursor.go_back_to(max(until, *waiting, 0.0))
+        self._repeats = repeats
 
     def _put(self, item: Listed | Hole | Joined, playback: Playback) -> None:
         self._waiting.put(Waiting(item, playback, self._sessions.number))

@@ -66,6 +66,10 @@ class Segment:
     ad_kind: str = ""
     """`preroll`, `midroll`, … as the source says, `ad` if it says nothing; empty: no ad."""
 
+    @property
+    def end_date(self) -> float | None:
+        return None if self.date is None else self.date + self.duration_s
+
 
 @dataclass(frozen=True, slots=True)
 class MediaPlaylist:

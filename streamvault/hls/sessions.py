@@ -40,6 +40,8 @@ class Sessions:
         """The proxy of the one at hand does not work."""
         self.replaced_let_down = False
         """The one at hand came in place of one whose proxy did not work."""
+        self.goes_another_way = False
+        """And it goes by another proxy, or by none: so that one was to blame."""
         self._wish = wish
         self._resolve = resolve
         self._routes = routes
@@ -134,6 +136,8 @@ class Sessions:
         self.is_new = playback != self.playback
         self.number += self.is_new
         self.replaced_let_down, self.let_down = self.let_down, False
+        before = self.playback.proxy_id if self.playback is not None else playback.proxy_id
+        self.goes_another_way = self.replaced_let_down and before != playback.proxy_id
         self.playback = playback
         self._health.goes_by(playback.proxy_id)
         return playback

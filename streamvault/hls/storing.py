@@ -257,6 +257,7 @@ class Storing:
         self._placing.stored(segment, head, kind, place)
         self._health.stored += 1
         self._health.stored_at = time.monotonic()
+        self._health.stored_until = segment.end_date
         self._health.lost_in_a_row = self._health.repeats = 0
         self._publish(records)
 
