@@ -79,3 +79,5 @@ class Playback:
     """Its address may hold a password: kept in memory only."""
     proxy_id: str = ""
     """Names the proxy where the address must not stand; empty: direct."""
+    complete: bool = True
+    """False: some variant could not be looked at, and a better one may be there after all."""

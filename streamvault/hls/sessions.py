@@ -77,7 +77,7 @@ class Sessions:
         self._check_route()
         if self._asked is not None:
             return self._take_answer(self._asked) if self._asked.done() else None
-        if self._is_due() and (self.playback is None or self.let_down or wanted()):
+        if self._is_due() and (self._is_poor() or wanted()):
             self._asked_at = time.monotonic()
             self._asked = asyncio.create_task(self._ask())
             self._asked.add_done_callback(lambda _: wake())
@@ -94,6 +94,13 @@ class Sessions:
         if health.route_failures >= self._thresholds.proxy_failures:
             self.let_down = True
             self._routes.failed(playback.proxy_id, health.problem)
+
+    def _is_poor(self) -> bool:
+        playback, asked_at = self.playback, self._asked_at
+        if playback is None or self.let_down:
+            return True
+        waited_s = 0.0 if asked_at is None else time.monotonic() - asked_at
+        return not playback.complete and waited_s >= self._thresholds.better_s
 
     def _is_due(self) -> bool:
         if self._asked_at is None:

@@ -54,6 +54,8 @@ class Thresholds:
     """Not more often than this, except when told to."""
     resolve_again_s: float = 1.0
     """Without a session that works; doubles up to `resolve_every_s`."""
+    better_s: float = 30.0
+    """A variant that could not be looked at may be the best one: asked for again after this."""
     resolve_timeout_s: float = 30.0
     repeats: int = 2
     """Segments whose content was stored before: the source loops, it is resolved again."""

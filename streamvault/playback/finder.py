@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypedDict, TypeVar, cast
@@ -30,6 +32,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+AGAIN_S = 0.5
 # What requests adds to each request by itself; our fetcher has its own.
 _OWN_HEADERS = frozenset({"accept", "accept-encoding", "connection"})
 
@@ -58,10 +61,16 @@ class Finder:
         def find(visit: Visit) -> Playback:
             variant = _chosen(visit, wish)
             if isinstance(variant.stream, HLSStream):
-                return _playback(variant, variant.stream, visit.proxy)
+                found = _playback(variant, variant.stream, visit.proxy)
+                return replace(found, complete=visit.saw_everything)
             return Playback(wish.url, Transport.READER, variant.name, **_by_way_of(visit.proxy))
 
-        return self._ask(wish, find)
+        playback = self._ask(wish, find)
+        if not playback.complete:
+            # The best one may be among those that a network just coming back kept from us.
+            time.sleep(AGAIN_S)
+            playback = self._ask(wish, find)
+        return playback
 
     def open_reader(self, wish: Wish) -> BinaryIO:
         def read(visit: Visit) -> BinaryIO:

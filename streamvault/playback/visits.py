@@ -14,6 +14,7 @@ from typing import Any
 
 import certifi
 import requests
+from requests.adapters import BaseAdapter
 from streamlink.exceptions import StreamlinkError
 from streamlink.plugin import Plugin
 from streamlink.session.http import SSLContextAdapter
@@ -28,6 +29,7 @@ from streamvault.playback.proxies import Proxy
 from streamvault.source import Wish
 
 HTTP_TIMEOUT_S = 10
+ILL = 500  # and above: a service that fails, not a variant that is not there
 REUSED_FOR_S = 3.0
 OPTIONS = {
     # REQUESTS_CA_BUNDLE and *_PROXY in the environment would silently win over what is set here.
@@ -40,7 +42,8 @@ OPTIONS = {
 
 @dataclass
 class Visit:
-    """A plugin at one address. `answers` is every HTTP answer: host and status."""
+    """A plugin at one address. `answers` is every HTTP answer: host and status; `unanswered`
+    counts the requests that got none."""
 
     session: Streamlink
     plugin: Plugin
@@ -50,6 +53,12 @@ class Visit:
     signed_in: bool = False
     """Whether the account's token goes along."""
     answers: list[tuple[str, int]] = field(default_factory=list)
+    unanswered: int = 0
+
+    @property
+    def saw_everything(self) -> bool:
+        """Whether every variant could be looked at: streamlink leaves out those that could not."""
+        return not self.unanswered and all(status < ILL for _, status in self.answers)
 
     @property
     def host(self) -> str:
@@ -116,7 +125,6 @@ class Visits:
         way = {"http-proxy": proxy.url} if proxy else {}
         session = Streamlink(self._options | way, plugins_builtin=False)
         session.plugins = self._plugins
-        session.http.mount("https://", self._connections)
         with self._loading:
             # Not session.resolve_url: its cache would keep every session alive.
             match = session.plugins.match_url(url)
@@ -129,6 +137,7 @@ class Visits:
         token = self._twitch_token() if platform == "twitch" and not anonymous else None
         options = _plugin_options(platform, wish, token)
         visit = Visit(session, plugin(session, url, options), platform, url, proxy, bool(token))
+        session.http.mount("https://", _Observed(self._connections, visit))
         session.http.hooks["response"].append(visit.note)
         return visit
 
@@ -138,6 +147,25 @@ def _plugin_options(platform: str, wish: Wish, token: str | None) -> dict[str, A
         return {}
     codecs: dict[str, Any] = {"supported-codecs": list(wish.codecs)} if wish.codecs else {}
     return codecs | ({"api-header": [("Authorization", f"OAuth {token}")]} if token else {})
+
+
+class _Observed(BaseAdapter):
+    """The shared connections as one visit uses them."""
+
+    def __init__(self, connections: _Connections, visit: Visit) -> None:
+        super().__init__()
+        self._connections = connections
+        self._visit = visit
+
+    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+        try:
+            return self._connections.send(*args, **kwargs)
+        except requests.RequestException:
+            self._visit.unanswered += 1
+            raise
+
+    def close(self) -> None:
+        """The connections are everybody's."""
 
 
 class _Connections(SSLContextAdapter):

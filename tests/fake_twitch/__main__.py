@@ -31,6 +31,7 @@ from tests.fake_twitch.tls import Certificates, make_certificates
 from tests.fake_twitch.tokens import CLIENT_ID, CLIENT_SECRET
 from tests.fake_twitch.world import World
 
+LOOPBACK = "127.0.0.1"
 PARENT_CHECK_S = 0.5
 TITLES = (
     ("Building a clock from scratch", "Makers & Crafting", "509673"),
@@ -60,6 +61,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--state-dir", type=Path, required=True, help="certificates and pools")
     parser.add_argument("--media-dir", type=Path, help="pools, to share them between runs")
     parser.add_argument("--port-file", type=Path, help="written when ready: addresses as JSON")
+    parser.add_argument("--host", default=LOOPBACK, help="where it is met, from other places too")
     parser.add_argument("--port", type=int, default=0, help="of the plain listener")
     parser.add_argument("--live", action="append", default=[], help="a channel to start with")
     parser.add_argument("--profile", default="", help="media profile of those, such as 720p")
@@ -73,7 +75,9 @@ async def _run(options: argparse.Namespace) -> None:
     parent = os.getppid()
     certificates = make_certificates(options.state_dir)
     pools = Pools(options.media_dir or options.state_dir / "media", find_ffmpeg(options.ffmpeg))
-    sockets = _listen(options.port), _listen(0)
+    # Its own proxy reaches it by the loopback in any case.
+    bound_to = LOOPBACK if options.host == LOOPBACK else "0.0.0.0"
+    sockets = _listen(bound_to, options.port), _listen(bound_to, 0)
     plain_port, tls_port = (sock.getsockname()[1] for sock in sockets)
     world, faults = World(options.seed), Faults()
     services = make_services(world, faults, certificates.ca)
@@ -82,7 +86,7 @@ async def _run(options: argparse.Namespace) -> None:
     control = Control(origin, services, proxy)
     app = _app(control)
     servers = [Server(_config(app)), Server(_config(app, certificates))]
-    gate = await asyncio.start_server(proxy.serve, "127.0.0.1", 0, limit=max(HEAD_LIMIT, PIECE))
+    gate = await asyncio.start_server(proxy.serve, bound_to, 0, limit=max(HEAD_LIMIT, PIECE))
     proxy_port = gate.sockets[0].getsockname()[1]
     _stop_with(servers)
     for login in options.live:
@@ -93,7 +97,7 @@ async def _run(options: argparse.Namespace) -> None:
     ]
     while not all(server.started for server in servers):  # noqa: ASYNC110  # uvicorn has no event
         await asyncio.sleep(0.01)
-    addresses = _addresses(plain_port, tls_port, proxy_port, certificates)
+    addresses = _addresses(options.host, plain_port, tls_port, proxy_port, certificates)
     _announce(addresses, options.port_file)
     beside = [
         asyncio.create_task(_end_with_parent(parent, servers)),
@@ -138,12 +142,12 @@ def _config(app: Clock, certificates: Certificates | None = None) -> uvicorn.Con
     )
 
 
-def _listen(port: int) -> socket.socket:
+def _listen(host: str, port: int) -> socket.socket:
     # asyncio switches Nagle's algorithm off only where the protocol is named; with it on, each
     # small answer waits 40 ms for the client's delayed acknowledgement of its head.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", port))
+    listener.bind((host, port))
     listener.listen(512)
     return listener
 
@@ -185,14 +189,16 @@ async def _go_live(control: Control, login: str, profile: str) -> None:
     channel.go_online(channel.options)
 
 
-def _addresses(plain: int, tls: int, proxy: int, certificates: Certificates) -> dict[str, object]:
-    origin = f"http://127.0.0.1:{plain}"
+def _addresses(
+    host: str, plain: int, tls: int, proxy: int, certificates: Certificates
+) -> dict[str, object]:
+    origin = f"http://{host}:{plain}"
     env = {
-        "STREAM_PROXY": f"http://127.0.0.1:{proxy}",
+        "STREAM_PROXY": f"http://{host}:{proxy}",
         "CA_BUNDLE": str(certificates.ca.resolve()),
         "TWITCH_HELIX_URL": f"{origin}/helix",
         "TWITCH_AUTH_URL": f"{origin}/oauth2",
-        "TWITCH_EVENTSUB_WS_URL": f"ws://127.0.0.1:{plain}/ws",
+        "TWITCH_EVENTSUB_WS_URL": f"ws://{host}:{plain}/ws",
         "ALLOW_INSECURE_TWITCH": "1",
         "TWITCH_CLIENT_ID": CLIENT_ID,
         "TWITCH_CLIENT_SECRET": CLIENT_SECRET,
@@ -200,7 +206,7 @@ def _addresses(plain: int, tls: int, proxy: int, certificates: Certificates) -> 
     return {
         "pid": os.getpid(),
         "plain": origin,
-        "tls": f"https://127.0.0.1:{tls}",
+        "tls": f"https://{host}:{tls}",
         "env": {f"STREAMVAULT_{name}": value for name, value in env.items()},
     }
 

@@ -129,7 +129,14 @@ class FakeChannel:
 class FakeTwitch(ServicesClient):
     """The running fake. Use as a context manager, or `stop()` it."""
 
-    def __init__(self, state_dir: Path, *arguments: str, media_dir: Path | None = None) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        *arguments: str,
+        media_dir: Path | None = None,
+        inside: tuple[str, ...] = (),
+    ) -> None:
+        """`inside`: a command that runs it elsewhere, such as in a network of its own."""
         state_dir.mkdir(parents=True, exist_ok=True)
         self.state_dir = state_dir
         ready = state_dir / "ports.json"
@@ -138,7 +145,7 @@ class FakeTwitch(ServicesClient):
         command += ["--port-file", str(ready), "--media-dir", str(media_dir or shared_media_dir())]
         self._log = (state_dir / "fake.log").open("wb")
         self.process = subprocess.Popen(
-            [*command, *arguments], cwd=ROOT, stdout=self._log, stderr=self._log
+            [*inside, *command, *arguments], cwd=ROOT, stdout=self._log, stderr=self._log
         )
         addresses = self._await(ready)
         self.plain: str = addresses["plain"]

@@ -94,6 +94,23 @@ async def test_best_of_sound_alone_is_the_sound(sources: Sources, live: FakeChan
     assert (await sources.resolve(Wish(live.url, "best"))).variant == "audio_only"
 
 
+async def test_a_variant_whose_playlist_fails_once_is_not_left_out(
+    sources: Sources, live: FakeChannel
+) -> None:
+    """streamlink asks for each once, and leaves out what does not answer at that moment."""
+    live.fault("playlist", "reset", variant="180p30", count=1)
+    playback = await sources.resolve(Wish(live.url))
+    assert (playback.variant, playback.complete) == ("180p30", True)
+
+
+async def test_one_that_goes_on_failing_is_told_to_be_missing(
+    sources: Sources, live: FakeChannel
+) -> None:
+    live.fault("playlist", "status", variant="180p30", status=503)
+    playback = await sources.resolve(Wish(live.url))
+    assert (playback.variant, playback.complete) == ("120p30", False)
+
+
 @pytest.mark.parametrize("quality", ["best", "nonsense"])
 async def test_offline_and_unknown_channels_are_offline(
     sources: Sources, fake_twitch: FakeTwitch, quality: str
