@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,31 +14,12 @@ from tests.e2e.pictures import decoded
 from tests.e2e.product import Up
 from tests.fake_twitch.client import FakeChannel
 
-KILLS = 20
 RECORDER = "worker-recorder"
-SEED = 20261125
 
 
 @pytest.fixture
 def up(own_up: Callable[..., Up], gate: Gate) -> Up:
     return own_up(FFMPEG=str(gate.ffmpeg))
-
-
-@pytest.mark.timeout(600)
-def test_twenty_kills_of_the_recorder_lose_and_double_nothing(
-    up: Up, channel: FakeChannel, gate: Gate
-) -> None:
-    chance = random.Random(SEED)
-    recording = up.record(url=channel.url)
-    up.wait_segments(recording["id"], 3)
-    for _ in range(KILLS):
-        # Anywhere between two segments, and in the middle of one.
-        time.sleep(chance.uniform(0.1, 2.5))
-        killed = up.kill(RECORDER)
-        up.wait_for(lambda killed=killed: _is_back(up, RECORDER, killed), "restarted", 60)
-    _finish_and_compare(up, recording, channel, gate)
-    report = up.get(f"/api/recordings/{recording['id']}/report")
-    assert report["totals"]["restarts"] >= 1
 
 
 @pytest.mark.timeout(600)
