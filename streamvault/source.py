@@ -61,6 +61,8 @@ class Wish:
     """Whose stream it is: some proxies are for one streamer only."""
     settled: bool = False
     """Something is recorded already: a quality that is gone is replaced by the next one below."""
+    avoid: str = ""
+    """The id of a proxy that has just failed: last in line, however the others rest."""
 
 
 @dataclass(frozen=True, slots=True)

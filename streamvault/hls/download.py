@@ -148,7 +148,9 @@ class Health:
     route: str = ""
     """The proxy of the session at hand; empty: direct."""
     route_failures: int = 0
-    """Transfers in a row that it let down; one that is the proxy's own fault counts twice."""
+    """Since the last segment that came by it; one that is the proxy's own fault counts twice."""
+    alarm: Callable[[], None] = lambda: None
+    """Called when it has failed again."""
 
     def went_wrong(self, text: str, *, by_answer: bool) -> None:
         self.problem = text
@@ -157,13 +159,17 @@ class Health:
     def goes_by(self, route: str) -> None:
         self.route, self.route_failures = route, 0
 
-    def transfer_failed(self, playback: Playback, error: FetchFailed) -> None:
+    def transfer_failed(self, playback: Playback, error: FetchFailed, weight: int = 1) -> None:
         # An answer of the source itself shows that the proxy works.
         if playback.proxy_id == self.route and (error.by_proxy or not error.status):
-            self.route_failures += 2 if error.by_proxy else 1
+            self.route_failures += 2 if error.by_proxy else weight
+            self.alarm()
 
-    def transfer_worked(self, playback: Playback) -> None:
+    def answered(self) -> None:
         self.reached_at = time.monotonic()
+
+    def segment_came(self, playback: Playback) -> None:
+        self.reached_at = self.arrived_at = time.monotonic()
         if playback.proxy_id == self.route:
             self.route_failures = 0
 
@@ -276,8 +282,7 @@ class Downloads:
             intake.rewind()
             await asyncio.sleep(attempt.delay_after(error, late=waiting.late))
             return error.partial or isinstance(error, NoMedia)
-        self._health.transfer_worked(playback)
-        self._health.arrived_at = time.monotonic()
+        self._health.segment_came(playback)
         attempt.again = False
         return False
 

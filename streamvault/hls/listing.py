@@ -64,6 +64,7 @@ class Listing:
         self._fetcher = fetcher
         self._waiting = waiting
         self._health = health
+        self._health.alarm = self.wake
         self._watch = watch
         self._watching = watching
         self._cursor = cursor
@@ -150,7 +151,7 @@ class Listing:
             while True:
                 self._see_to_session()
                 if self.playback is not None:
-                    await self._look(self.playback)
+                    await self._look_by_its_way(self.playback)
                 self._watch_over()
                 if end := self._end():
                     return end
@@ -224,6 +225,31 @@ class Listing:
 
     # ---- one look at the playlist
 
+    async def _look_by_its_way(self, playback: Playback) -> None:
+        """A look takes seconds where a proxy has died: a session by another way, for which its
+        segments may have asked meanwhile, ends it."""
+        if not playback.proxy_id:
+            await self._look(playback)
+            return
+        look = asyncio.create_task(self._look(playback))
+        try:
+            while not look.done() and self.playback is playback:
+                await self._done_or_woken(look)
+                if not look.done():
+                    self._see_to_session()
+            if look.done():
+                look.result()
+        finally:
+            look.cancel()
+
+    async def _done_or_woken(self, look: asyncio.Task[None]) -> None:
+        woken = asyncio.create_task(self._wake.wait())
+        try:
+            await asyncio.wait({look, woken}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            woken.cancel()
+        self._wake.clear()
+
     async def _look(self, playback: Playback) -> None:
         try:
             playlist = await self._fetch(playback)
@@ -231,7 +257,7 @@ class Listing:
             self._look_failed(playback, error)
             return
         self._failures = 0
-        self._health.transfer_worked(playback)
+        self._health.answered()
         if playlist is not None:
             await self._listed(playback, playlist)
         self._watch.saw_playlist(time.monotonic(), ended=self._ended)
@@ -263,7 +289,8 @@ class Listing:
         self._health.went_wrong(f"the playlist: {error}", by_answer=_is_answer(error))
         self.trouble = _cause(error)
         if isinstance(error, FetchFailed):
-            self._health.transfer_failed(playback, error)
+            # A playlist is small: one that does not come is enough to try another proxy.
+            self._health.transfer_failed(playback, error, weight=2)
             self._refused = error.status in REFUSED
             if error.status in GONE:
                 self._watch.saw_no_playlist(time.monotonic())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from streamvault.errors import SourceUnavailable, StreamOffline, StreamVaultError
 from streamvault.hls.download import Health
@@ -111,10 +112,14 @@ class Sessions:
             every_s = min(first_s * 2.0 ** min(self._failures, 10), every_s)
         return time.monotonic() - self._asked_at >= every_s
 
+    def _next_wish(self) -> Wish:
+        avoid = self.playback.proxy_id if self.playback is not None and self.let_down else ""
+        return replace(self._wish(), avoid=avoid)
+
     async def _ask(self) -> Playback:
         try:
             async with asyncio.timeout(self._thresholds.resolve_timeout_s):
-                return await self._resolve(self._wish())
+                return await self._resolve(self._next_wish())
         except TimeoutError:
             raise SourceUnavailable("the stream's service does not answer") from None
 

@@ -41,7 +41,7 @@ class Thresholds:
 
     proxy_timeout_s: float = 3.0
     """For a playlist by a proxy: another one may be better."""
-    proxy_idle_s: int = 3
+    proxy_idle_s: int = 2
     proxy_failures: int = 2
     """So many in a row, or one of the proxy itself, and another one is taken."""
 

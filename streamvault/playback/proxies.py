@@ -82,7 +82,7 @@ class ProxyPool:
                 f"{text}, and this stream must not be fetched without one",
                 hint="add a proxy, or choose another proxy policy",
             )
-        return [*sorted(mine, key=self._resting_until)]
+        return [*sorted(mine, key=lambda p: (p.id == wish.avoid, self._resting_until(p)))]
 
     def address_of(self, proxy_id: str) -> str | None:
         """None: there is no such proxy any more."""

@@ -29,6 +29,8 @@ from streamvault.playback.proxies import Proxy
 from streamvault.source import Wish
 
 HTTP_TIMEOUT_S = 10
+BY_PROXY_S = 8.0
+"""All requests of a question together: each answer of a proxy that trickles comes in time."""
 ILL = 500  # and above: a service that fails, not a variant that is not there
 REUSED_FOR_S = 3.0
 OPTIONS = {
@@ -54,6 +56,7 @@ class Visit:
     """Whether the account's token goes along."""
     answers: list[tuple[str, int]] = field(default_factory=list)
     unanswered: int = 0
+    began: float = field(default_factory=time.monotonic)
 
     @property
     def saw_everything(self) -> bool:
@@ -158,10 +161,13 @@ class _Observed(BaseAdapter):
         self._visit = visit
 
     def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+        visit = self._visit
         try:
+            if visit.proxy is not None and time.monotonic() - visit.began > BY_PROXY_S:
+                raise requests.ConnectTimeout("too slow", request=args[0] if args else None)
             return self._connections.send(*args, **kwargs)
         except requests.RequestException:
-            self._visit.unanswered += 1
+            visit.unanswered += 1
             raise
 
     def close(self) -> None:
