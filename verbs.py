@@ -65,6 +65,17 @@ def process(
 
 
 @app.command()
+def verify(recording_id: str) -> None:
+    """Check a finished recording against its report again; exit code 1 when it differs."""
+    from commands.verify import verify as verify_recording
+
+    settings = load_settings()
+    with attached(settings, cli.CLI) as running:
+        as_recorded = asyncio.run(verify_recording(settings, running, recording_id))
+    raise typer.Exit(0 if as_recorded else 1)
+
+
+@app.command()
 def demo() -> None:
     """Run everything in a throw-away folder, recording two streams of a fake Twitch."""
     with Demo(cli.CLI.parent) as made, runfile.only_supervisor(made.data_dir):

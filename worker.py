@@ -65,6 +65,8 @@ async def _run(settings: Settings, roles: frozenset[str]) -> int:
             await stack.enter_async_context(worker)
         if "control" in roles:
             _in_background(_look_after_the_watchdog(client), stack)
+        if "processor" in roles:
+            _in_background(_keep_tidy(parts), stack)
         for queue in _must_poll(roles):
             _in_background(_stop_when_cut_off(client, queue, stop, lost), stack)
         beat = Beat(settings.data_dir, roles)
@@ -124,6 +126,12 @@ async def _look_after_the_watchdog(client: Client) -> None:
     from roles.control import look_after_the_watchdog
 
     await look_after_the_watchdog(client)
+
+
+async def _keep_tidy(parts: Parts) -> None:
+    from roles.processor import keep_tidy
+
+    await keep_tidy(parts)
 
 
 async def _detect(client: Client, parts: Parts, stop: asyncio.Event) -> None:

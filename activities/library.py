@@ -13,7 +13,7 @@ from streamvault.db.session import Database
 from streamvault.hls.journal import JOURNAL_NAME, read_journal
 from streamvault.hls.timeline import Timeline
 from streamvault.media import naming
-from streamvault.media.chapters import ChannelChange, Chapter, build_chapters
+from streamvault.media.chapters import ChannelChange, Chapter, build_chapters, with_breaks
 from streamvault.media.previews import MediaSource
 from streamvault.media.remux import PartFile
 
@@ -30,6 +30,8 @@ class Shelved:
     timeline: Timeline
     """Empty when the journal is gone, as it is once the final file is verified."""
     events: Sequence[StreamEvent]
+    ad_chapters: bool = False
+    """Ad breaks are chapters too."""
 
     @property
     def final(self) -> Path:
@@ -72,7 +74,11 @@ class Shelved:
         if not self.timeline.parts:
             return stored_chapters(self.recording)
         changes = [ChannelChange(e.timestamp.timestamp(), e.title, e.category) for e in self.events]
-        return build_chapters(changes, self.timeline.media_of_wall, self.timeline.duration_s)
+        timeline = self.timeline
+        built = build_chapters(changes, timeline.media_of_wall, timeline.duration_s)
+        if not self.ad_chapters:
+            return built
+        return with_breaks(built, [(ad.start_s, ad.duration_s) for ad in timeline.ads])
 
     @property
     def pictures_from(self) -> list[MediaSource]:
@@ -84,7 +90,9 @@ class Shelved:
         ]
 
 
-async def take_from_shelf(db: Database, library: Path, recording_id: str) -> Shelved:
+async def take_from_shelf(
+    db: Database, library: Path, recording_id: str, *, ad_chapters: bool = False
+) -> Shelved:
     """Load a recording, giving it its episode number if it has none. Raises NotFound."""
     async with db.begin() as session:
         recording = await recordings.get_recording(session, recording_id)
@@ -97,7 +105,8 @@ async def take_from_shelf(db: Database, library: Path, recording_id: str) -> She
         events = await streams.list_channel_events(session, recording_id)
     work = library / (recording.directory or "")
     journal = await asyncio.to_thread(read_journal, work / JOURNAL_NAME)
-    return Shelved(recording, episode, library, work, Timeline(journal.records), events)
+    timeline = Timeline(journal.records)
+    return Shelved(recording, episode, library, work, timeline, events, ad_chapters)
 
 
 def stored_chapters(recording: Recording) -> list[Chapter]:

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -15,23 +15,21 @@ from temporalio import activity
 
 from activities.library import Shelved, take_from_shelf
 from activities.progress import step_of
+from activities.tidying import COVER_NAME, is_watched, remove_parts
 from streamvault.contracts import Step, StepDone, StepInput, StepState
 from streamvault.db import captured, steps
 from streamvault.db.session import Database
 from streamvault.errors import Conflict, DependencyUnavailable, VerificationFailed
-from streamvault.hls.journal import JOURNAL_NAME
 from streamvault.media import chapters as chapter_text
 from streamvault.media.chapters import Chapter
 from streamvault.media.ffmpeg import Ffmpeg
 from streamvault.media.files import write_atomic
 from streamvault.media.nfo import Episode, episode_nfo
 from streamvault.media.previews import make_poster, make_storyboard
+from streamvault.media.receipt import expected_to_json
 from streamvault.media.remux import RemuxOrder, RemuxProgress, RemuxResult, remux
 
 BEAT_S = 5.0
-COVER_NAME = "poster.jpg"
-# What belongs to the parts and goes with them; the storyboard stays.
-GOES_WITH_PARTS = (JOURNAL_NAME, "pending.json", "remux-*.json", COVER_NAME, ".lock")
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,8 @@ class Media:
     db: Database
     library: Path
     ffmpeg: Ffmpeg
+    ad_chapters: bool = False
+    """Ad breaks are chapters too."""
     one_remux: asyncio.Lock = field(default_factory=asyncio.Lock, compare=False)
     """A remux is bound by the disk, so a second one at once would only slow both."""
 
@@ -46,13 +46,18 @@ class Media:
     async def remux(self, order: StepInput) -> StepDone:
         """Write the final file and verify it; the parts stay until the sidecars are written."""
         async with step_of(self.db, order.recording_id, Step.REMUX):
-            shelved = await take_from_shelf(self.db, self.library, order.recording_id)
+            shelved = await self._shelved(order)
             if not shelved.has_parts:
                 return _finished_before(shelved)
             async with self._beating(order.recording_id) as progress, self.one_remux:
                 results = await self._write_final(shelved, progress)
             await self._save_final(shelved, results)
             return StepDone(_in_words(results))
+
+    async def _shelved(self, order: StepInput) -> Shelved:
+        return await take_from_shelf(
+            self.db, self.library, order.recording_id, ad_chapters=self.ad_chapters
+        )
 
     async def _write_final(self, shelved: Shelved, progress: _Progress) -> list[RemuxResult]:
         cover = shelved.work / COVER_NAME
@@ -89,7 +94,7 @@ class Media:
     async def thumbnails(self, order: StepInput) -> StepDone:
         """Poster beside the file, storyboard in the working folder."""
         async with step_of(self.db, order.recording_id, Step.THUMBNAILS):
-            shelved = await take_from_shelf(self.db, self.library, order.recording_id)
+            shelved = await self._shelved(order)
             async with self._beating(order.recording_id, Step.THUMBNAILS):
                 await self._place_poster(shelved)
                 board = await make_storyboard(shelved.pictures_from, shelved.work)
@@ -106,7 +111,7 @@ class Media:
     async def chapters(self, order: StepInput) -> StepDone:
         """`.chapters.vtt`, and a look whether the file itself has the same chapters."""
         async with step_of(self.db, order.recording_id, Step.CHAPTERS):
-            shelved = await take_from_shelf(self.db, self.library, order.recording_id)
+            shelved = await self._shelved(order)
             wanted = shelved.chapters
             write_atomic(shelved.beside(".chapters.vtt"), chapter_text.webvtt(wanted))
             if shelved.recording.path and not _in_several_files(shelved):
@@ -119,7 +124,7 @@ class Media:
     async def sidecars(self, order: StepInput) -> StepDone:
         """NFO and report; then, if the final file is verified, the parts go."""
         async with step_of(self.db, order.recording_id, Step.SIDECARS):
-            shelved = await take_from_shelf(self.db, self.library, order.recording_id)
+            shelved = await self._shelved(order)
             report = shelved.recording.report or _report(shelved, [])
             write_atomic(shelved.beside(".nfo"), episode_nfo(_episode(shelved)))
             write_atomic(shelved.beside(".report.json"), json.dumps(report, indent=1))
@@ -127,10 +132,10 @@ class Media:
                 await captured.save_report(session, shelved.recording.id, report)
             if not shelved.recording.path:
                 return StepDone("report written; the parts stay, since there is no final file")
+            if shelved.has_parts and is_watched(shelved.recording):
+                return StepDone("NFO and report written; the parts stay while somebody watches")
             if shelved.has_parts:
-                await asyncio.to_thread(_remove_parts, shelved)
-                async with self.db.begin() as session:
-                    await captured.mark_parts_gone(session, shelved.recording.id)
+                await remove_parts(self.db, shelved)
             return StepDone("NFO and report written, parts removed")
 
     @asynccontextmanager
@@ -185,14 +190,6 @@ def _finished_before(shelved: Shelved) -> StepDone:
     if shelved.recording.path and shelved.final.exists():
         return StepDone("the final file is there already")
     raise Conflict("the parts of this recording are gone", hint="nothing is left to remux")
-
-
-def _remove_parts(shelved: Shelved) -> None:
-    for part in shelved.parts:
-        part.path.unlink(missing_ok=True)
-    for pattern in GOES_WITH_PARTS:
-        for path in shelved.work.glob(pattern):
-            path.unlink(missing_ok=True)
 
 
 def _tags(shelved: Shelved) -> dict[str, str]:
@@ -261,6 +258,9 @@ def _file_report(result: RemuxResult) -> dict[str, Any]:
         "file_stream_hash": result.verification.stream_hash,
         "stream_hash_form": result.expected.hash_form,
         "checks": [asdict(check) for check in result.verification.checks],
+        "expected": expected_to_json(
+            replace(result.expected, holes=result.verification.holes or result.expected.holes)
+        ),
         "passes": result.passes,
         "command": result.command,
         "warnings": list(result.warnings),

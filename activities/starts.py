@@ -27,9 +27,11 @@ from streamvault.contracts import (
     RecordStreamInput,
     Status,
     Step,
+    VerifyInput,
     media_queue,
     processing_workflow_id,
     stream_workflow_id,
+    verify_workflow_id,
 )
 from streamvault.db import recordings, streamers
 from streamvault.db.models import Recording
@@ -46,6 +48,7 @@ from streamvault.source import Wish
 # Workflows import activities, so their classes cannot be imported here.
 RECORD_STREAM = "RecordStream"
 PROCESS_RECORDING = "ProcessRecording"
+VERIFY_RECORDING = "VerifyRecording"
 PROBE_SOURCE = "ProbeSource"
 SV_STAGE = SearchAttributeKey.for_keyword("SvStage")
 SV_STREAMER = SearchAttributeKey.for_keyword("SvStreamer")
@@ -129,7 +132,7 @@ async def probe(client: Client, wish: Wish) -> Probed:
         )
         return seen
     except WorkflowFailureError as error:
-        raise _as_ours(error) from None
+        raise as_ours(error) from None
     except RPCError as error:
         raise temporal_away(error) from None
 
@@ -167,6 +170,24 @@ async def start_processing(
         raise Conflict(
             "this recording is being processed already", hint=f"see the pipeline {handle_id}"
         ) from None
+    except RPCError as error:
+        raise temporal_away(error) from None
+
+
+async def start_verifying(client: Client, recording: Recording, host_id: str) -> None:
+    """Compare a finished file with its report; one that is under way already does for both.
+
+    Raises DependencyUnavailable."""
+    try:
+        await client.start_workflow(
+            VERIFY_RECORDING,
+            VerifyInput(str(recording.id), media_queue(host_id)),
+            id=verify_workflow_id(str(recording.id)),
+            task_queue=CONTROL_QUEUE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            static_summary=_summary(recording),
+        )
     except RPCError as error:
         raise temporal_away(error) from None
 
@@ -273,7 +294,7 @@ def _summary(recording: Recording) -> str:
     return f"{recording.streamer_name}: {recording.title}"[:200]
 
 
-def _as_ours(error: WorkflowFailureError) -> StreamVaultError:
+def as_ours(error: WorkflowFailureError) -> StreamVaultError:
     """The worker's error, out of the wrapping that Temporal put around it."""
     cause: BaseException | None = error
     while cause is not None:

@@ -28,14 +28,23 @@ class LibraryFile(FileResponse):
 
     chunk_size = 256 * 1024
 
-    def __init__(self, fd: int, media_type: str, filename: str, *, download: bool = False) -> None:
+    def __init__(
+        self,
+        fd: int,
+        media_type: str,
+        filename: str,
+        *,
+        download: bool = False,
+        at_most: int | None = None,
+    ) -> None:
+        """`at_most`: bytes; what is behind them is not there for anybody."""
         self._fd = fd
         super().__init__(
             # Opening it anew by number gives this same file, whatever its name means by now.
             f"/dev/fd/{fd}",
             media_type=media_type,
             filename=filename,
-            stat_result=os.fstat(fd),
+            stat_result=_limited(os.fstat(fd), at_most),
             content_disposition_type="attachment" if download else "inline",
             headers={
                 "Cache-Control": "private, no-cache",
@@ -108,11 +117,23 @@ class _BadRange:
 
 
 async def library_file(
-    library: Path, relative: str, media_type: str, *, filename: str = "", download: bool = False
+    library: Path,
+    relative: str,
+    media_type: str,
+    *,
+    download: bool = False,
+    at_most: int | None = None,
 ) -> LibraryFile:
     """Raises NotFound when the library has no such regular file."""
     fd = await to_thread.run_sync(open_beneath, library, relative)
-    return LibraryFile(fd, media_type, filename or PurePosixPath(relative).name, download=download)
+    name = PurePosixPath(relative).name
+    return LibraryFile(fd, media_type, name, download=download, at_most=at_most)
+
+
+def _limited(found: os.stat_result, at_most: int | None) -> os.stat_result:
+    if at_most is None or found.st_size <= at_most:
+        return found
+    return os.stat_result([*found[: stat.ST_SIZE], at_most, *found[stat.ST_SIZE + 1 :]])
 
 
 def open_beneath(root: Path, relative: str) -> int:

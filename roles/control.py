@@ -22,6 +22,7 @@ from workflows.keep_watch import KeepWatch
 from workflows.probe_source import ProbeSource
 from workflows.process_recording import ProcessRecording
 from workflows.record_stream import RecordStream
+from workflows.verify_recording import VerifyRecording
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,13 @@ def control_worker(client: Client, parts: Parts) -> Worker:
             notify.deliver,
             Watchdog(parts.db, client, parts.host_id).watch_over,
         ],
-        workflows=[RecordStream, ProcessRecording, ProbeSource, DeliverNotification, KeepWatch],
+        workflows=[
+            RecordStream,
+            ProcessRecording,
+            ProbeSource,
+            DeliverNotification,
+            KeepWatch,
+            VerifyRecording,
+        ],
         slots=CONTROL_SLOTS,
     )

@@ -6,6 +6,8 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.media import Media
+from activities.tidying import Tidying
+from activities.verifying import Verifying
 from roles.parts import Parts, new_worker
 from streamvault.contracts import media_queue
 from streamvault.media.ffmpeg import find_ffmpeg, self_test
@@ -14,13 +16,18 @@ from streamvault.media.ffmpeg import find_ffmpeg, self_test
 MEDIA_SLOTS = 4
 
 
+async def keep_tidy(parts: Parts) -> None:
+    await Tidying(parts.db, parts.settings.library).keep_tidy()
+
+
 async def processor_worker(client: Client, parts: Parts) -> Worker:
     ffmpeg = find_ffmpeg(parts.settings.ffmpeg)
     await self_test(ffmpeg)
-    media = Media(parts.db, parts.settings.library, ffmpeg)
+    verifying = Verifying(parts.db, parts.settings.library, ffmpeg)
+    media = Media(parts.db, parts.settings.library, ffmpeg, parts.settings.ad_chapters)
     return new_worker(
         client,
         media_queue(parts.host_id),
-        [media.remux, media.thumbnails, media.chapters, media.sidecars],
+        [media.remux, media.thumbnails, media.chapters, media.sidecars, verifying.verify],
         slots=MEDIA_SLOTS,
     )

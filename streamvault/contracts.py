@@ -297,6 +297,13 @@ class StepInput:
 
 
 @dataclass(frozen=True)
+class VerifyInput:
+    recording_id: str
+    queue: str
+    """Of the host that has the file."""
+
+
+@dataclass(frozen=True)
 class FileCheck:
     name: str
     passed: bool

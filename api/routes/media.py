@@ -34,6 +34,7 @@ async def playlist(recording_id: UUID, deps: Deps, request: Request) -> Response
     if row.directory is None:
         raise NotFound("nothing is recorded yet", hint="try again in a few seconds")
     text = await deps.playlists.read(str(row.id), row.directory)
+    await _note_view(deps, row)
     headers = {"Cache-Control": "no-cache", "ETag": text.tag, "Vary": "Accept-Encoding"}
     if request.headers.get("if-none-match") == text.tag:
         return Response(status_code=304, headers=headers)
@@ -55,7 +56,13 @@ async def part(
     row = await _recording(deps, recording_id)
     if not has_parts(row) and row.path is not None:
         return _parts_gone(row, request)
-    return await _work_file(deps, row, name, PART_TYPES[PurePosixPath(name).suffix])
+    if row.directory is None:
+        raise NotFound("this recording has no files yet")
+    await _note_view(deps, row)
+    known = await deps.playlists.bytes_of(str(row.id), row.directory, name)
+    path, media_type = f"{row.directory}/{name}", PART_TYPES[PurePosixPath(name).suffix]
+    # Behind what the journal vouches for is a segment that is just being written.
+    return await library_file(deps.settings.library, path, media_type, at_most=known)
 
 
 @router.head("/media", include_in_schema=False)
@@ -104,6 +111,13 @@ async def storyboard_sheet(
 async def _recording(deps: Shared, recording_id: UUID) -> Recording:
     async with deps.db.begin() as session:
         return await recordings.get_recording(session, recording_id)
+
+
+async def _note_view(deps: Shared, row: Recording) -> None:
+    """The parts are kept while somebody watches."""
+    if deps.playlists.is_news(str(row.id)):
+        async with deps.db.begin() as session:
+            await recordings.note_view(session, row.id)
 
 
 async def _work_file(deps: Shared, row: Recording, name: str, media_type: str) -> LibraryFile:

@@ -18,7 +18,13 @@ from api.schemas import (
     RecordingItem,
     StartRecording,
 )
-from streamvault.contracts import PROCESSING_STEPS, Status, Step, processing_workflow_id
+from streamvault.contracts import (
+    PROCESSING_STEPS,
+    Status,
+    Step,
+    processing_workflow_id,
+    verify_workflow_id,
+)
 from streamvault.db import recordings, streamers
 from streamvault.db.models import Recording
 from streamvault.errors import Conflict
@@ -86,13 +92,27 @@ async def report(recording_id: str, deps: Deps) -> dict[str, Any]:
     async with deps.db.begin() as session:
         row = await recordings.get_detail(session, recording_id)
     if row.report is not None:
-        return row.report
+        return {**row.report, "verified": _verified(row)}
     detail = RecordingDetail.of(row).model_dump(mode="json")
     return {
         "recording_id": detail["id"],
         "final": False,
         **{name: detail[name] for name in ("totals", "gaps", "ads", "parts")},
     }
+
+
+@router.post("/{recording_id}/verify", status_code=202)
+async def verify(recording_id: str, deps: Deps) -> Accepted:
+    """Compare the finished file with its report; what is found stands in the report afterwards."""
+    async with deps.db.begin() as session:
+        row = await recordings.get_recording(session, recording_id)
+    if row.path is None:
+        raise Conflict("this recording has no finished file", hint="wait until it is completed")
+    client = await deps.temporal.client()
+    await starts.start_verifying(client, row, stable_host_id(deps.settings))
+    return Accepted(
+        workflow_id=verify_workflow_id(str(row.id)), recording_id=row.id, action="verify"
+    )
 
 
 @router.post("/{recording_id}/process", status_code=202)
@@ -131,6 +151,13 @@ async def _signal(
         row = await recordings.get_recording(session, recording_id)
     await deps.temporal.signal(row.workflow_id, name, reason)
     return Accepted(workflow_id=row.workflow_id, recording_id=row.id, action=name)
+
+
+def _verified(row: Recording) -> dict[str, Any] | None:
+    """None: not since the file was made."""
+    if row.verified_at is None:
+        return None
+    return {"at": row.verified_at.isoformat(), **(row.verification or {})}
 
 
 def _steps_to_run(row: Recording, asked: list[str]) -> list[str]:

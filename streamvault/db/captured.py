@@ -153,6 +153,13 @@ async def save_report(
     await update_recording(session, recording_id, report=report)
 
 
+async def save_verification(
+    session: AsyncSession, recording_id: str | UUID, found: dict[str, Any]
+) -> None:
+    """What became of the finished file when it was looked at again."""
+    await update_recording(session, recording_id, verified_at=datetime.now(UTC), verification=found)
+
+
 def _numbered(rows: Sequence[GapRow | AdRow]) -> list[dict[str, Any]]:
     return [{"number": number, **asdict(row)} for number, row in enumerate(rows, start=1)]
 

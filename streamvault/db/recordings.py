@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import joinedload, selectinload
 
-from streamvault.contracts import STEPS, Status, Step, url_workflow_id
+from streamvault.contracts import STEPS, Status, Step, StepState, url_workflow_id
 from streamvault.db import streamers, streams
 from streamvault.db.ids import as_uuid, uuid7
 from streamvault.db.models import CLOSED, Recording, RecordingStep, Streamer
@@ -172,6 +172,29 @@ async def open_of_streamer(session: AsyncSession, streamer_id: str | UUID) -> Se
         .order_by(Recording.id.desc())
     )
     return found.all()
+
+
+async def with_parts_left(session: AsyncSession) -> list[Recording]:
+    """Finished ones whose parts are still there though everything was made of them."""
+    described = (
+        select(RecordingStep.recording_id)
+        .where(RecordingStep.name == Step.SIDECARS, RecordingStep.state == StepState.DONE)
+        .scalar_subquery()
+    )
+    found = await session.scalars(
+        select(Recording).where(
+            Recording.status == Status.COMPLETED,
+            Recording.path.is_not(None),
+            Recording.parts_gone_at.is_(None),
+            Recording.id.in_(described),
+        )
+    )
+    return list(found)
+
+
+async def note_view(session: AsyncSession, recording_id: str | UUID) -> None:
+    """Somebody plays the parts now: they are kept for a while longer."""
+    await update_recording(session, recording_id, watched_at=func.now())
 
 
 async def open_sources(session: AsyncSession) -> list[OpenSource]:

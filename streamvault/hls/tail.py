@@ -57,6 +57,7 @@ class LivePlaylist:
         self._ended = False
         self._mapped = False
         self._entries: list[str] = []
+        self._bytes: dict[str, int] = {}
         self._handlers: dict[type[Record], Callable[[Any], None]] = {
             SessionStarted: self._session_started,
             PartOpened: self._part_opened,
@@ -74,6 +75,10 @@ class LivePlaylist:
         handle = self._handlers.get(type(record))
         if handle is not None:
             handle(record)
+
+    def bytes_of(self, file_name: str) -> int:
+        """How much of a part the journal vouches for; 0 for one that it does not know."""
+        return self._bytes.get(file_name, 0)
 
     @property
     def is_empty(self) -> bool:
@@ -110,6 +115,7 @@ class LivePlaylist:
         if self._part is None:
             return
         self._close_group()
+        self._bytes[self._part.file_name] = record.offset + record.length
         uri = self._part_url(self._part.file_name)
         self._init = f'#EXT-X-MAP:URI="{uri}",BYTERANGE="{record.length}@{record.offset}"\n'
         self._mapped = True
@@ -118,6 +124,7 @@ class LivePlaylist:
         if self._part is None:
             return
         self._ended = False
+        self._bytes[self._part.file_name] = record.offset + record.length
         if self._target_s is None:
             self._fix_target(record.duration_s)
         if record.discontinuity:

@@ -7,6 +7,7 @@ the source gives dates, they place what comes after a hole; elsewhere the durati
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -22,8 +23,11 @@ from streamvault.hls.records import (
     Record,
     Resumed,
     SegmentStored,
+    Trouble,
 )
 
+TROUBLES = 200
+"""The last of them; all are in the journal."""
 DATE_TOLERANCE_S = 0.5
 """Dates of two sessions differ by tens of milliseconds; further back is another clock."""
 
@@ -107,6 +111,7 @@ class Timeline:
         self._gaps: list[GapSpan] = []
         self._ads: list[AdBreak] = []
         self._restarts: list[Restart] = []
+        self._troubles: deque[Trouble] = deque(maxlen=TROUBLES)
         self._stored = self._late = self._lost = self._ad_segments = self._repaired = 0
         self._gap_s = self._ad_s = 0.0
         self._cursor_s = 0.0
@@ -120,6 +125,7 @@ class Timeline:
             AdSkipped: self._ad,
             Gap: self._gap,
             Resumed: self._resumed,
+            Trouble: self._trouble,
         }
         for record in records:
             self.feed(record)
@@ -205,6 +211,9 @@ class Timeline:
                 {"at": _rfc3339(r.at), "cause": r.cause, "gap_s": round(r.gap_s, 3)}
                 for r in self._restarts
             ],
+            "troubles": [
+                {"at": _rfc3339(t.at), "text": t.why, "sign": t.sign} for t in self._troubles
+            ],
             "parts": [_part_report(p) for p in self.parts],
         }
 
@@ -275,6 +284,9 @@ class Timeline:
         # What was missed before the first frame is not on the media clock.
         if self._stored:
             self._cursor_s += duration_s
+
+    def _trouble(self, record: Trouble) -> None:
+        self._troubles.append(record)
 
     def _resumed(self, record: Resumed) -> None:
         self._restarts.append(Restart(record.at, record.why or "worker", record.gap_s))

@@ -64,6 +64,29 @@ def build_chapters(
     return _close(kept, duration_s)
 
 
+def with_breaks(
+    chapters: Sequence[Chapter], breaks: Sequence[tuple[float, float]]
+) -> list[Chapter]:
+    """Each break (start and length in seconds of the media clock) as a chapter of its own, what it
+    interrupts going on behind it. One before the first frame is on no clock and left out."""
+    for start_s, length_s in breaks:
+        if start_s > 0:
+            chapters = [piece for c in chapters for piece in _split(c, start_s, length_s)]
+    return list(chapters)
+
+
+def _split(chapter: Chapter, start_s: float, length_s: float) -> list[Chapter]:
+    if not chapter.start_s <= start_s < chapter.end_s:
+        return [chapter]
+    end_s = min(start_s + length_s, chapter.end_s)
+    pieces = [
+        replace(chapter, end_s=start_s),
+        Chapter(start_s, end_s, f"Ad break ({length_s:.0f} s)"),
+        replace(chapter, start_s=end_s),
+    ]
+    return [piece for piece in pieces if piece.end_s > piece.start_s]
+
+
 def slice_chapters(chapters: Sequence[Chapter], start_s: float, end_s: float) -> list[Chapter]:
     """The chapters of `[start_s, end_s)` on a clock that starts there, for one of several files."""
     return [

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from starlette.types import Message
 
 from api.files import open_beneath
-from streamvault.db import captured
+from streamvault.db import captured, recordings
 from streamvault.db.session import Database
 from streamvault.errors import NotFound
 from streamvault.hls.records import Ended, PartOpened, Record, SegmentStored, encode
@@ -24,6 +24,15 @@ from .conftest import Opened
 MOVIE = bytes(range(256)) * 40  # 10,240 bytes; each byte tells its place
 STEM = "Alice/Season 2026/Alice - S2026E112501 - Größe 100% #1"
 WORK = "Alice/Season 2026/.streamvault/x"
+
+
+JOURNAL = b"".join(
+    encode(record)
+    for record in (
+        PartOpened(1, "ts", 0.0, "start"),
+        SegmentStored(0, 188, 0, 1, None, 2.0, False),
+    )
+)
 
 
 @pytest.fixture
@@ -36,7 +45,7 @@ async def media(library: Path, opened: Opened) -> str:
         f"{WORK}/storyboard.vtt": b"WEBVTT\n",
         f"{WORK}/storyboard-001.webp": b"RIFF",
         f"{WORK}/part-0001.ts": b"\x47" * 188,
-        f"{WORK}/journal.jsonl": b"",
+        f"{WORK}/journal.jsonl": JOURNAL,
     }
     for name, content in files.items():
         (library / name).parent.mkdir(parents=True, exist_ok=True)
@@ -129,6 +138,31 @@ async def test_pictures_chapters_and_parts(client: httpx.AsyncClient, media: str
         assert answer.headers["content-type"] == media_type
         head = await client.head(f"{media}/{name}")
         assert head.headers["content-length"] == str(len(answer.content))
+
+
+async def test_of_a_part_only_what_the_journal_knows_is_shown(
+    client: httpx.AsyncClient, media: str, library: Path
+) -> None:
+    """Behind it is a segment that is just being written, or what a crash left of one."""
+    with (library / WORK / "part-0001.ts").open("ab") as part:
+        part.write(b"\xff" * 500)
+    address = f"{media}/parts/part-0001.ts"
+    assert (await client.get(address)).content == b"\x47" * 188
+    tail = await client.get(address, headers={"Range": "bytes=100-400"})
+    assert (tail.status_code, len(tail.content)) == (206, 88)
+    behind = await client.get(address, headers={"Range": "bytes=188-200"})
+    assert behind.status_code == 416
+
+
+async def test_who_plays_the_parts_keeps_them(
+    client: httpx.AsyncClient, media: str, db: Database
+) -> None:
+    recording_id = media.rpartition("/")[2]
+    async with db.begin() as session:
+        assert (await recordings.get_recording(session, recording_id)).watched_at is None
+    await client.get(f"{media}/parts/part-0001.ts")
+    async with db.begin() as session:
+        assert (await recordings.get_recording(session, recording_id)).watched_at is not None
 
 
 async def test_no_descriptor_stays_open(client: httpx.AsyncClient, media: str) -> None:

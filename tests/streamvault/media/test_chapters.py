@@ -15,6 +15,7 @@ from streamvault.media.chapters import (
     slice_chapters,
     vtt_time,
     webvtt,
+    with_breaks,
 )
 from streamvault.media.probe import EmbeddedChapter
 
@@ -27,6 +28,29 @@ def on_clock(wall: float) -> float:
 
 def starts(chapters: list[Chapter]) -> list[tuple[float, str]]:
     return [(c.start_s, c.title) for c in chapters]
+
+
+def test_a_break_is_a_chapter_between_two_halves() -> None:
+    told = [Chapter(0, 100, "a", "Chess"), Chapter(100, 200, "b")]
+    assert with_breaks(told, [(40, 30), (190, 30)]) == [
+        Chapter(0, 40, "a", "Chess"),
+        Chapter(40, 70, "Ad break (30 s)"),
+        Chapter(70, 100, "a", "Chess"),
+        Chapter(100, 190, "b"),
+        Chapter(190, 200, "Ad break (30 s)"),
+    ]
+
+
+def test_a_break_where_a_chapter_begins_leaves_no_empty_one() -> None:
+    assert with_breaks([Chapter(0, 50, "a"), Chapter(50, 90, "b")], [(50, 15)]) == [
+        Chapter(0, 50, "a"),
+        Chapter(50, 65, "Ad break (15 s)"),
+        Chapter(65, 90, "b"),
+    ]
+
+
+def test_a_break_before_the_first_frame_is_on_no_clock() -> None:
+    assert with_breaks([Chapter(0, 50, "a")], [(0, 15)]) == [Chapter(0, 50, "a")]
 
 
 def test_chapters_follow_each_other_from_zero_to_the_end() -> None:

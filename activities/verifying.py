@@ -1,0 +1,89 @@
+"""A finished recording against its report: is the file still what was recorded?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from temporalio import activity
+
+from activities.library import Shelved, stored_chapters, take_from_shelf
+from activities.progress import beating
+from streamvault.contracts import FileCheck, Verified
+from streamvault.db import captured
+from streamvault.db.session import Database
+from streamvault.errors import Conflict, MediaError
+from streamvault.media import chapters
+from streamvault.media.ffmpeg import Ffmpeg
+from streamvault.media.receipt import expected_from_json
+from streamvault.media.verify import verify
+
+BEAT_S = 5.0
+BESIDE = (".nfo", ".report.json", ".chapters.vtt")
+
+
+@dataclass(frozen=True)
+class Verifying:
+    db: Database
+    library: Path
+    ffmpeg: Ffmpeg
+
+    @activity.defn
+    async def verify(self, recording_id: str) -> Verified:
+        """Read the file once more; the result goes with the recording. The file is not touched.
+
+        Raises NotFound, and Conflict for a recording that has no report of a file."""
+        shelved = await take_from_shelf(self.db, self.library, recording_id)
+        files = (shelved.recording.report or {}).get("files", [])
+        if not files:
+            raise Conflict(
+                "this recording has no finished file", hint="there is nothing to compare with"
+            )
+        checks: list[FileCheck] = []
+        async with beating(BEAT_S):
+            for told in files:
+                checks += await self._check_file(shelved, told)
+            checks += await _check_chapters(shelved, len(files))
+            checks += await asyncio.to_thread(_check_beside, shelved)
+        found = Verified(all(check.passed for check in checks), checks)
+        async with self.db.begin() as session:
+            await captured.save_verification(session, recording_id, asdict(found))
+        return found
+
+    async def _check_file(self, shelved: Shelved, told: Mapping[str, Any]) -> list[FileCheck]:
+        path = shelved.final.with_name(told["name"])
+        try:
+            size = (await asyncio.to_thread(path.stat)).st_size
+        except OSError as error:
+            return [FileCheck(f"{path.name}: there", False, error.strerror or "not there")]
+        note = f"{size:,} bytes, {told['size_bytes']:,} when it was made"
+        checks = [FileCheck(f"{path.name}: size", size == told["size_bytes"], note)]
+        if "expected" not in told:
+            return [
+                *checks,
+                FileCheck("content", False, "its report was written by an older release"),
+            ]
+        found = await verify(path, expected_from_json(told["expected"]), self.ffmpeg)
+        return [*checks, *(FileCheck(c.name, c.ok, c.detail) for c in found.checks)]
+
+
+async def _check_chapters(shelved: Shelved, files: int) -> list[FileCheck]:
+    """Of several files each has its share, which their stream hashes do not cover."""
+    if files > 1:
+        return []
+    wanted = stored_chapters(shelved.recording)
+    try:
+        differing = chapters.differences(wanted, await chapters.read_back(shelved.final))
+    except MediaError as error:
+        return [FileCheck("chapters", False, error.one_line)]
+    return [FileCheck("chapters", not differing, "; ".join(differing) or f"{len(wanted)} chapters")]
+
+
+def _check_beside(shelved: Shelved) -> Iterator[FileCheck]:
+    for ending in BESIDE:
+        path = shelved.beside(ending)
+        there = path.exists()
+        yield FileCheck(ending, there, path.name if there else f"{path.name} is not there")
