@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -11,6 +11,7 @@ from typing import Any
 from streamvault.db.credentials import SealedCredential
 from streamvault.db.health import Waiting
 from streamvault.db.models import Fact
+from streamvault.hls.room import Room
 from streamvault.settings import PREFIX
 
 
@@ -35,20 +36,18 @@ class Check:
 
 OK, WARNING, ERROR, OFF = CheckState
 
-# An hour of the largest streams; and what a recording still needs to end in order.
-LITTLE_ROOM_BYTES = 20_000_000_000
-NO_ROOM_BYTES = 1_000_000_000
 # Rounds of the poll that may be late before somebody should know.
 LATE_ROUNDS = 3
 LATE_S = 30.0
 # Messages are worked off within a second; trying again takes up to ten minutes.
 OLD_MESSAGE = timedelta(minutes=2)
 VERY_OLD_MESSAGE = timedelta(minutes=15)
-# Twitch's messages count for ten minutes, and from our future for 30 s.
 WATCHDOG_SILENT = timedelta(seconds=60)
+# Twitch's messages count for ten minutes, and from our future for 30 s.
 SKEW_S = 5.0
 MUCH_SKEW_S = 25.0
 EXPIRES_SOON = timedelta(days=7)
+NAMED = 5
 FOUND_ALL_THE_SAME = "the poll finds streams all the same, some seconds later"
 # State of another process that nobody has confirmed for so long says nothing any more.
 STALE = timedelta(minutes=5)
@@ -67,11 +66,14 @@ def of_workers(polled: Mapping[str, int]) -> Check:
     )
 
 
-def of_storage(free_bytes: int, total_bytes: int) -> Check:
-    note = f"{free_bytes / 1e9:,.0f} of {total_bytes / 1e9:,.0f} GB are free"
-    if free_bytes >= LITTLE_ROOM_BYTES:
+def of_storage(room: Room) -> Check:
+    """Below its reserve no recording goes on."""
+    note = f"{room.free_bytes / 1e9:,.0f} of {room.size_bytes / 1e9:,.0f} GB are free"
+    used_up = room.free_bytes < room.reserve_bytes or not room.free_files
+    if not used_up and not room.is_little():
         return Check("storage", OK, note)
-    state = ERROR if free_bytes < NO_ROOM_BYTES else WARNING
+    note += "" if room.free_files else ", and no more files can be made"
+    state = ERROR if used_up else WARNING
     return Check("storage", state, note, "delete recordings, or move the library to a larger disk")
 
 
@@ -184,11 +186,27 @@ def of_watchdog(fact: Fact | None, now: datetime) -> Check:
     if age > WATCHDOG_SILENT:
         note = f"silent for {age.total_seconds():.0f} s"
         return Check("watchdog", ERROR, note, "is a control worker running?")
-    number, silent = int(fact.value["recordings"]), int(fact.value["silent"])
+    for note, hint in _complaints(fact.value):
+        return Check("watchdog", WARNING, note, hint)
+    number, away = int(fact.value["recordings"]), int(fact.value.get("reconnecting", 0))
+    note = f"looks after {number} unfinished recordings"
+    return Check("watchdog", OK, f"{note}, {away} of them reconnecting" if away else note)
+
+
+def _complaints(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What the watchdog found and cannot help, with what to do; the worst first."""
+    number, silent = int(told["recordings"]), int(told["silent"])
+    neglected: Mapping[str, Sequence[str]] = told.get("neglected", {})
+    if told.get("problem"):
+        yield f"could not see to everything: {told['problem']}", "is Temporal running?"
     if silent:
         note = f"the recorder does not tell of {silent} of {number} unfinished recordings"
-        return Check("watchdog", WARNING, note, "is the recorder running?")
-    return Check("watchdog", OK, f"looks after {number} unfinished recordings")
+        yield note, "is the recorder running?"
+    if bare := neglected.get("without_journal"):
+        yield f"{len(bare)} recordings have no journal", f"look at the folder of {bare[0]}"
+    if live := neglected.get("live"):
+        names = ", ".join(live[:NAMED])
+        yield f"live and not recorded: {names}", "the poll tries again; see the log for why"
 
 
 def of_inbox(waiting: Waiting, now: datetime) -> Check:

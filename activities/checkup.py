@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -25,6 +23,7 @@ from streamvault.db import credentials, facts, health, streamers
 from streamvault.db.models import Fact
 from streamvault.db.session import Database
 from streamvault.errors import DependencyUnavailable, StreamVaultError
+from streamvault.hls.room import Room
 from streamvault.settings import Settings
 
 KEPT_S = 5.0
@@ -127,8 +126,10 @@ class Checkup:
             return False
 
     async def _look_at_storage(self) -> list[Check]:
-        usage = await asyncio.to_thread(shutil.disk_usage, _nearest(self._settings.library))
-        return [checks.of_storage(usage.free, usage.total)]
+        libraries = self._settings.libraries
+        rooms = [await asyncio.to_thread(Room.at, library) for library in libraries]
+        # Recordings go on wherever there is room.
+        return [checks.of_storage(max(rooms, key=lambda room: room.free_bytes))]
 
     async def _look_at_records(self) -> list[Check]:
         async with self._db.begin() as session:
@@ -198,11 +199,6 @@ async def _pollers(client: Client, queue: str) -> int:
     return sum(
         poller.last_access_time.ToDatetime(tzinfo=UTC) >= latest for poller in answer.pollers
     )
-
-
-def _nearest(folder: Path) -> Path:
-    """The library may not be there yet; its disk is."""
-    return next((path for path in (folder, *folder.parents) if path.exists()), Path("/"))
 
 
 def _circuits(

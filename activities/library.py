@@ -11,6 +11,7 @@ from streamvault.db import recordings, streams
 from streamvault.db.models import Recording, StreamEvent
 from streamvault.db.session import Database
 from streamvault.hls.journal import JOURNAL_NAME, read_journal
+from streamvault.hls.room import Room
 from streamvault.hls.timeline import Timeline
 from streamvault.media import naming
 from streamvault.media.chapters import ChannelChange, Chapter, build_chapters, with_breaks
@@ -24,7 +25,9 @@ class Shelved:
 
     recording: Recording
     episode: int
-    library: Path
+    libraries: tuple[Path, ...]
+    shelf: Path
+    """That of the libraries which has, or gets, the final file and what is beside it."""
     work: Path
     """Parts and journal while there are any; the storyboard for good."""
     timeline: Timeline
@@ -37,8 +40,9 @@ class Shelved:
     def final(self) -> Path:
         """The final file, or what its name will be."""
         if self.recording.path:
-            return self.library / self.recording.path
-        return self.work.parent.parent / f"{self._stem}.mp4"
+            return self.shelf / self.recording.path
+        season = self.work.parent.parent.relative_to(self.libraries[0])
+        return self.shelf / season / f"{self._stem}.mp4"
 
     def beside(self, ending: str) -> Path:
         """A file of the same stem, such as `-poster.jpg`."""
@@ -91,7 +95,7 @@ class Shelved:
 
 
 async def take_from_shelf(
-    db: Database, library: Path, recording_id: str, *, ad_chapters: bool = False
+    db: Database, libraries: tuple[Path, ...], recording_id: str, *, ad_chapters: bool = False
 ) -> Shelved:
     """Load a recording, giving it its episode number if it has none. Raises NotFound."""
     async with db.begin() as session:
@@ -103,10 +107,28 @@ async def take_from_shelf(
             recording.started_at.date(),
         )
         events = await streams.list_channel_events(session, recording_id)
-    work = library / (recording.directory or "")
+    work = libraries[0] / (recording.directory or "")
     journal = await asyncio.to_thread(read_journal, work / JOURNAL_NAME)
     timeline = Timeline(journal.records)
-    return Shelved(recording, episode, library, work, timeline, events, ad_chapters)
+    shelf = await asyncio.to_thread(_choose_shelf, libraries, recording, timeline.size_bytes)
+    return Shelved(recording, episode, libraries, shelf, work, timeline, events, ad_chapters)
+
+
+def _choose_shelf(libraries: tuple[Path, ...], recording: Recording, size_bytes: int) -> Path:
+    """Where the final file is; for one to be made the first library with room for it."""
+    if recording.path:
+        found = (root for root in libraries if (root / recording.path).exists())
+    else:
+        found = (root for root in libraries if _fits(root, size_bytes))
+    return next(found, libraries[0])
+
+
+def _fits(root: Path, size_bytes: int) -> bool:
+    try:
+        room = Room.at(root)
+    except OSError:
+        return False
+    return room.free_bytes - room.reserve_bytes > size_bytes
 
 
 def stored_chapters(recording: Recording) -> list[Chapter]:

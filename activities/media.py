@@ -35,7 +35,7 @@ BEAT_S = 5.0
 @dataclass(frozen=True)
 class Media:
     db: Database
-    library: Path
+    libraries: tuple[Path, ...]
     ffmpeg: Ffmpeg
     ad_chapters: bool = False
     """Ad breaks are chapters too."""
@@ -56,7 +56,7 @@ class Media:
 
     async def _shelved(self, order: StepInput) -> Shelved:
         return await take_from_shelf(
-            self.db, self.library, order.recording_id, ad_chapters=self.ad_chapters
+            self.db, self.libraries, order.recording_id, ad_chapters=self.ad_chapters
         )
 
     async def _write_final(self, shelved: Shelved, progress: _Progress) -> list[RemuxResult]:
@@ -79,7 +79,7 @@ class Media:
                 session,
                 shelved.recording.id,
                 captured.FinalFile(
-                    path=str(first.path.relative_to(self.library)),
+                    path=str(first.path.relative_to(shelved.shelf)),
                     size_bytes=sum(result.size_bytes for result in results),
                     duration_s=sum(result.duration_s for result in results),
                     codec=shelved.recording.codec or " ".join(first.expected.codecs.values()),

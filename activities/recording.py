@@ -60,7 +60,8 @@ class Recording:
     db: Database
     captures: Captures
     sources: Sources
-    library: Path
+    libraries: tuple[Path, ...]
+    """The first holds the working folders; parts that find no room there go to the next."""
     host_id: str
     look_every_s: float
     """How often title and category are looked at while recording."""
@@ -78,7 +79,7 @@ class Recording:
                 recording_id=order.recording_id,
                 source_url=order.source_url,
                 quality=order.quality,
-                directory=self.library / order.directory,
+                directory=self.libraries[0] / order.directory,
                 end_grace_s=order.end_grace_s,
                 # Times of the server: a later attempt, session or run always has the higher ones.
                 fence=_ms(info.current_attempt_scheduled_time),
@@ -179,13 +180,13 @@ class Recording:
 
     @activity.defn
     async def await_room(self, order: RoomInput) -> None:
-        """Return once the disk has had room for long enough, however long that takes."""
-        folder = self.library / order.directory
+        """Return once a disk has had room for long enough, however long that takes."""
+        folders = [library / order.directory for library in self.libraries]
         since: float | None = None
         while since is None or monotonic() - since < order.lasting_s:
             activity.heartbeat()
             await asyncio.sleep(ROOM_LOOK_S)
-            if not await asyncio.to_thread(has_room, folder):
+            if not await asyncio.to_thread(lambda: any(map(has_room, folders))):
                 since = None
             elif since is None:
                 since = monotonic()
@@ -194,7 +195,7 @@ class Recording:
     async def seal(self, order: SealInput) -> Sealed:
         """Write the end into the journal and the whole account into the database; repeatable."""
         timeline = await self.captures.seal(
-            order.recording_id, self.library / order.directory, order.reason
+            order.recording_id, self.libraries[0] / order.directory, order.reason
         )
         totals = timeline.totals
         async with self.db.begin() as session:

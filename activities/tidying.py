@@ -15,7 +15,7 @@ from streamvault.db import captured, recordings
 from streamvault.db.models import Recording
 from streamvault.db.session import Database
 from streamvault.errors import StreamVaultError
-from streamvault.hls.journal import JOURNAL_NAME
+from streamvault.hls.journal import JOURNAL_NAME, remove_part
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ async def remove_parts(db: Database, shelved: Shelved) -> None:
 @dataclass(frozen=True)
 class Tidying:
     db: Database
-    library: Path
+    libraries: tuple[Path, ...]
 
     async def keep_tidy(self) -> None:
         """Look again and again, until cancelled."""
@@ -60,7 +60,7 @@ class Tidying:
         for row in left:
             if is_watched(row):
                 continue
-            shelved = await take_from_shelf(self.db, self.library, str(row.id))
+            shelved = await take_from_shelf(self.db, self.libraries, str(row.id))
             # On another host's disk, or never recorded here.
             if shelved.has_parts and shelved.final.exists():
                 await remove_parts(self.db, shelved)
@@ -69,7 +69,7 @@ class Tidying:
 
 def _remove(shelved: Shelved) -> None:
     for part in shelved.parts:
-        part.path.unlink(missing_ok=True)
+        remove_part(part.path)
     for pattern in GOES_WITH_PARTS:
         for path in shelved.work.glob(pattern):
             path.unlink(missing_ok=True)

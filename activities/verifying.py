@@ -28,7 +28,7 @@ BESIDE = (".nfo", ".report.json", ".chapters.vtt")
 @dataclass(frozen=True)
 class Verifying:
     db: Database
-    library: Path
+    libraries: tuple[Path, ...]
     ffmpeg: Ffmpeg
 
     @activity.defn
@@ -36,7 +36,7 @@ class Verifying:
         """Read the file once more; the result goes with the recording. The file is not touched.
 
         Raises NotFound, and Conflict for a recording that has no report of a file."""
-        shelved = await take_from_shelf(self.db, self.library, recording_id)
+        shelved = await take_from_shelf(self.db, self.libraries, recording_id)
         files = (shelved.recording.report or {}).get("files", [])
         if not files:
             raise Conflict(

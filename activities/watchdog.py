@@ -8,24 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
 from time import monotonic
-from uuid import UUID
+from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.neglected import Neglected, find_neglected
 from activities.progress import beat_for_ever
-from activities.starts import adopt_processing, adopt_recording
+from activities.stalls import STALL_S, Stalls
+from activities.starts import adopt_processing, adopt_recording, probe
+from activities.wishes import wish_of
 from streamvault.contracts import Status, Watched, processing_workflow_id
-from streamvault.db import facts, recordings, watch
+from streamvault.db import facts, recordings, streamers, watch
 from streamvault.db.session import Database
 from streamvault.db.watch import Unfinished
-from streamvault.errors import Conflict, StreamVaultError
+from streamvault.errors import Conflict, SourceError, StreamOffline, StreamVaultError
+from streamvault.logs import scrub
 
 log = logging.getLogger(__name__)
 
@@ -33,49 +39,34 @@ TICK_S = 15.0
 BEAT_S = 5.0
 # Long enough to cost nothing, short enough that a new release's code takes over.
 WATCH_FOR_S = 6 * 3600.0
-STALL_S = 30.0
-COOL_DOWN_S = 60.0
 SILENT_FOR = timedelta(seconds=60)
 """A recorder tells of each capture every few seconds."""
 # A start is a row first and a workflow a moment later.
 FRESH = timedelta(seconds=20)
 LOOKS_AT_ONCE = 8
+# With this the watchdog still tells of itself in time when Temporal does not answer.
+LOOK_LIMIT_S = 20.0
+RPC_LIMIT = timedelta(seconds=5)
+LIVE_LIMIT_S = 10.0
+NEGLECTED_EVERY_S = 60.0
+ACTIONS_KEPT = 20
+RESTARTED, ADOPTED = "restarted", "adopted"
 
 
 @dataclass
-class _Track:
-    """How far a recording was, and since when."""
+class Deeds:
+    """What was done, over all processes that were ever the watchdog."""
 
-    reached: tuple[float, int]
-    since: float
-    restarted_at: float = -COOL_DOWN_S
+    counts: dict[str, int] = field(default_factory=lambda: {RESTARTED: 0, ADOPTED: 0})
+    last: list[dict[str, str]] = field(default_factory=list)
+    """Oldest first."""
 
-
-@dataclass
-class Stalls:
-    """Which recordings have not moved for too long; times are monotonic seconds."""
-
-    _tracks: dict[UUID, _Track] = field(default_factory=dict)
-
-    def see(self, rows: Sequence[Unfinished], now: float) -> list[Unfinished]:
-        """Those that are to be restarted now. One that is reconnecting by itself is given twice
-        the time; one whose recorder does not tell is not known to stand still."""
-        captured = {row.id: row for row in rows if row.status in watch.CAPTURING}
-        self._tracks = {key: track for key, track in self._tracks.items() if key in captured}
-        return [row for row in captured.values() if self._stalls(row, now)]
-
-    def _stalls(self, row: Unfinished, now: float) -> bool:
-        reached = (row.duration_s, row.size_bytes)
-        track = self._tracks.setdefault(row.id, _Track(reached, now))
-        if track.reached != reached:
-            track.reached, track.since = reached, now
-        patience_s = 2 * STALL_S if row.status == Status.RECONNECTING else STALL_S
-        if is_silent(row) or not row.duration_s or now - track.since < patience_s:
-            return False
-        if now - track.restarted_at < COOL_DOWN_S:
-            return False
-        track.restarted_at = now
-        return True
+    def note(self, what: str, row: Unfinished, why: str) -> None:
+        self.counts[what] += 1
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        deed = {"at": at, "what": what, "recording_id": str(row.id), "why": why}
+        self.last = [*self.last, deed][-ACTIONS_KEPT:]
+        log.warning("watchdog: %s", what, extra={"recording_id": str(row.id), "why": why})
 
 
 def is_silent(row: Unfinished) -> bool:
@@ -90,10 +81,13 @@ class Watchdog:
     db: Database
     client: Client
     host_id: str
+    library: Path | None = None
+    """Where the folders of recordings are, if they are on this host."""
     tick_s: float = TICK_S
     _stalls: Stalls = field(default_factory=Stalls)
-    _restarted: int = 0
-    _adopted: int = 0
+    _deeds: Deeds | None = None
+    _neglected: Neglected = field(default_factory=Neglected)
+    _neglected_at: float = -NEGLECTED_EVERY_S
 
     @activity.defn
     async def watch_over(self) -> Watched:
@@ -101,6 +95,8 @@ class Watchdog:
         beats = asyncio.create_task(beat_for_ever(BEAT_S))
         stopping = asyncio.create_task(activity.wait_for_worker_shutdown())
         rounds, began = 0, monotonic()
+        # Another process may have been the watchdog since this one was.
+        self._deeds = None
         try:
             while not stopping.done() and monotonic() - began < WATCH_FOR_S:
                 await self._tick()
@@ -115,43 +111,93 @@ class Watchdog:
         try:
             async with self.db.begin() as session:
                 rows = await watch.unfinished(session)
-            for row in self._stalls.see(rows, monotonic()):
-                await self._restart(row)
-            await self._adopt_all([row for row in rows if not _is_fresh(row)])
+                known = await facts.get_fact(session, facts.WATCHDOG)
+            if self._deeds is None:
+                self._deeds = _deeds_of(known.value if known else {})
+            problem = await self._see_to(rows, self._deeds)
+            if monotonic() - self._neglected_at >= NEGLECTED_EVERY_S:
+                self._neglected = await find_neglected(self.db, rows, self.library)
+                self._neglected_at = monotonic()
             async with self.db.begin() as session:
-                await facts.put_fact(session, facts.WATCHDOG, self._found(rows))
-        except (StreamVaultError, SQLAlchemyError, RPCError) as error:
+                told = self._found(rows, self._deeds, problem)
+                await facts.put_fact(session, facts.WATCHDOG, told)
+        except (StreamVaultError, SQLAlchemyError, OSError) as error:
             # The next look is a few seconds away; that this one was missed, the health shows.
-            log.warning("the watchdog could not look", extra={"why": str(error)})
+            log.warning("the watchdog could not look", extra={"why": scrub(str(error))})
 
-    def _found(self, rows: Sequence[Unfinished]) -> dict[str, int]:
+    def _found(self, rows: Sequence[Unfinished], deeds: Deeds, problem: str) -> dict[str, Any]:
+        captured = [row for row in rows if row.status in watch.CAPTURING]
         return {
             "recordings": len(rows),
-            "silent": sum(row.status in watch.CAPTURING and is_silent(row) for row in rows),
-            "restarted": self._restarted,
-            "adopted": self._adopted,
+            "silent": sum(map(is_silent, captured)),
+            "reconnecting": sum(row.status == Status.RECONNECTING for row in captured),
+            **deeds.counts,
+            "last": deeds.last,
+            "neglected": self._neglected.as_fact(),
+            "problem": problem,
         }
 
-    async def _restart(self, row: Unfinished) -> None:
-        log.warning("recording does not move: restarted", extra={"recording_id": str(row.id)})
+    # ---- what is done
+
+    async def _see_to(self, rows: Sequence[Unfinished], deeds: Deeds) -> str:
+        """Restart and adopt what has to be; the first thing that went wrong, or ""."""
+        standing = self._stalls.see(rows, monotonic())
+        work = [partial(self._restart, row, deeds) for row in standing]
+        work += [partial(self._take_up, row, deeds) for row in rows if not _is_fresh(row)]
+        try:
+            async with asyncio.timeout(LOOK_LIMIT_S):
+                return await _all(work)
+        except TimeoutError:
+            return "Temporal does not answer in time"
+
+    async def _restart(self, row: Unfinished, deeds: Deeds) -> None:
+        if not await self._may_be_live(row):
+            return  # its end is under way
+        async with self.db.begin() as session:
+            now = await watch.unfinished(session, only=row.id)
+        if not now or now[0].reached != row.reached or now[0].status not in watch.CAPTURING:
+            return
+        why = f"no progress for {STALL_S:.0f} s"
         handle = self.client.get_workflow_handle(row.workflow_id)
         try:
-            await handle.signal("restart", f"no progress for {STALL_S:.0f} s")
+            await handle.signal("restart", why, rpc_timeout=RPC_LIMIT)
         except RPCError as error:
-            # Gone in between; whether somebody has to take over is looked at next.
+            # Gone in between; whether somebody has to take over is looked at as well.
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise
-        self._restarted += 1
+            return
+        deeds.note(RESTARTED, row, why)
 
-    async def _adopt_all(self, rows: Sequence[Unfinished]) -> None:
-        limit = asyncio.Semaphore(LOOKS_AT_ONCE)
+    async def _may_be_live(self, row: Unfinished) -> bool:
+        """Unless the source itself says that it is over: a capture waits for a while then."""
+        async with self.db.begin() as session:
+            streamer = await streamers.find_by_id(session, row.streamer_id)
+        try:
+            async with asyncio.timeout(LIVE_LIMIT_S):
+                await probe(self.client, wish_of(streamer, row.source_url))
+        except StreamOffline:
+            return False
+        except (SourceError, TimeoutError):
+            return True
+        return True
 
-        async def look(row: Unfinished) -> None:
-            async with limit:
-                if not await self._is_run(row):
-                    await self._adopt(row)
-
-        await asyncio.gather(*(look(row) for row in rows))
+    async def _take_up(self, row: Unfinished, deeds: Deeds) -> None:
+        if await self._is_run(row):
+            return
+        # Temporal has lost it, or somebody ended its workflow by hand.
+        async with self.db.begin() as session:
+            still = await watch.unfinished(session, only=row.id)
+            if not still:
+                return
+            recording = await recordings.get_recording(session, row.id)
+        if still[0].is_captured:
+            await adopt_recording(self.client, recording)
+        else:
+            try:
+                await adopt_processing(self.client, recording, self.host_id)
+            except Conflict:
+                return  # somebody was faster
+        deeds.note(ADOPTED, row, "no workflow runs it")
 
     async def _is_run(self, row: Unfinished) -> bool:
         """Whether a workflow has it in hand."""
@@ -161,29 +207,39 @@ class Watchdog:
 
     async def _is_open(self, workflow_id: str) -> bool:
         try:
-            found = await self.client.get_workflow_handle(workflow_id).describe()
+            handle = self.client.get_workflow_handle(workflow_id)
+            found = await handle.describe(rpc_timeout=RPC_LIMIT)
         except RPCError as error:
             if error.status == RPCStatusCode.NOT_FOUND:
                 return False
             raise
         return found.status is WorkflowExecutionStatus.RUNNING
 
-    async def _adopt(self, seen: Unfinished) -> None:
-        """Temporal has lost it, or somebody ended its workflow by hand."""
-        async with self.db.begin() as session:
-            still = await watch.unfinished(session, only=seen.id)
-            if not still:
-                return
-            recording = await recordings.get_recording(session, seen.id)
-        log.warning("nobody runs this recording: adopted", extra={"recording_id": str(seen.id)})
-        if still[0].is_captured:
-            await adopt_recording(self.client, recording)
-        else:
+
+async def _all(work: Sequence[Callable[[], Awaitable[None]]]) -> str:
+    """A few at a time; one that fails holds up nobody. The first failure in one line, or ""."""
+    gate = asyncio.Semaphore(LOOKS_AT_ONCE)
+
+    async def one(item: Callable[[], Awaitable[None]]) -> str:
+        async with gate:
             try:
-                await adopt_processing(self.client, recording, self.host_id)
-            except Conflict:
-                return  # somebody was faster
-        self._adopted += 1
+                await item()
+            except (StreamVaultError, SQLAlchemyError, RPCError) as error:
+                return scrub(str(error)) or type(error).__name__
+        return ""
+
+    problems = [problem for problem in await asyncio.gather(*map(one, work)) if problem]
+    if problems:
+        about = {"count": len(problems), "why": problems[0]}
+        log.warning("the watchdog could not see to everything", extra=about)
+    return problems[0] if problems else ""
+
+
+def _deeds_of(told: dict[str, Any]) -> Deeds:
+    deeds = Deeds(last=list(told.get("last", [])))
+    for what in deeds.counts:
+        deeds.counts[what] = int(told.get(what, 0))
+    return deeds
 
 
 def _is_fresh(row: Unfinished) -> bool:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from anyio import to_thread
@@ -117,17 +119,25 @@ class _BadRange:
 
 
 async def library_file(
-    library: Path,
+    libraries: Sequence[Path],
     relative: str,
     media_type: str,
     *,
     download: bool = False,
     at_most: int | None = None,
 ) -> LibraryFile:
-    """Raises NotFound when the library has no such regular file."""
-    fd = await to_thread.run_sync(open_beneath, library, relative)
+    """Of the first library that has it. Raises NotFound when none has such a regular file."""
+    fd = await to_thread.run_sync(_open_in, libraries, relative)
     name = PurePosixPath(relative).name
     return LibraryFile(fd, media_type, name, download=download, at_most=at_most)
+
+
+def _open_in(libraries: Sequence[Path], relative: str) -> int:
+    *others, last = libraries
+    for library in others:
+        with suppress(NotFound):
+            return open_beneath(library, relative)
+    return open_beneath(last, relative)
 
 
 def _limited(found: os.stat_result, at_most: int | None) -> os.stat_result:

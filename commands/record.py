@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -44,7 +44,7 @@ async def record(
             there.client, there.db, url=url, quality=quality, started_by="cli"
         )
         finished = await _Watch(there, recording_id, created).until_finished()
-    for path in _delivered(settings.library, finished, output):
+    for path in _delivered(settings.libraries, finished, output):
         print(path)
 
 
@@ -179,12 +179,14 @@ def _stage(row: Recording) -> str:
     return row.step
 
 
-def _delivered(library: Path, row: Recording, output: Path | None) -> list[Path]:
+def _delivered(libraries: Sequence[Path], row: Recording, output: Path | None) -> list[Path]:
     """The finished file, in the folder that was asked for."""
+    first = libraries[0]
     if row.path is None:
         raise RecordingFailed(
-            "there is no final file", hint=f"the parts are in {library / (row.directory or '')}"
+            "there is no final file", hint=f"the parts are in {first / (row.directory or '')}"
         )
+    library = next((root for root in libraries if (root / row.path).exists()), first)
     names = [f["name"] for f in (row.report or {}).get("files", [])] or [Path(row.path).name]
     folder = (library / row.path).parent
     if output is None:

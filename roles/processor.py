@@ -17,14 +17,14 @@ MEDIA_SLOTS = 4
 
 
 async def keep_tidy(parts: Parts) -> None:
-    await Tidying(parts.db, parts.settings.library).keep_tidy()
+    await Tidying(parts.db, parts.settings.libraries).keep_tidy()
 
 
 async def processor_worker(client: Client, parts: Parts) -> Worker:
     ffmpeg = find_ffmpeg(parts.settings.ffmpeg)
     await self_test(ffmpeg)
-    verifying = Verifying(parts.db, parts.settings.library, ffmpeg)
-    media = Media(parts.db, parts.settings.library, ffmpeg, parts.settings.ad_chapters)
+    verifying = Verifying(parts.db, parts.settings.libraries, ffmpeg)
+    media = Media(parts.db, parts.settings.libraries, ffmpeg, parts.settings.ad_chapters)
     return new_worker(
         client,
         media_queue(parts.host_id),

@@ -27,7 +27,7 @@ def recorder_workers(client: Client, parts: Parts, captures: Captures) -> list[W
         db=parts.db,
         captures=captures,
         sources=parts.sources,
-        library=parts.settings.library,
+        libraries=parts.settings.libraries,
         host_id=parts.host_id,
         look_every_s=parts.settings.poll_interval_s,
     )
@@ -54,6 +54,7 @@ async def resume_captures(parts: Parts, stack: AsyncExitStack) -> Captures:
         fetcher=fetcher,
         stream_of=parts.sources.stream_of,
         routes=parts.proxies,
+        libraries=parts.settings.libraries,
     )
     stack.push_async_callback(captures.drain_all)
     for capture in await captures.resume_all():

@@ -62,7 +62,7 @@ async def part(
     known = await deps.playlists.bytes_of(str(row.id), row.directory, name)
     path, media_type = f"{row.directory}/{name}", PART_TYPES[PurePosixPath(name).suffix]
     # Behind what the journal vouches for is a segment that is just being written.
-    return await library_file(deps.settings.library, path, media_type, at_most=known)
+    return await library_file(deps.settings.libraries, path, media_type, at_most=known)
 
 
 @router.head("/media", include_in_schema=False)
@@ -72,7 +72,7 @@ async def media(recording_id: UUID, deps: Deps, download: bool = False) -> Libra
     row = await _recording(deps, recording_id)
     path = _final_path(row)
     media_type = MEDIA_TYPES.get(path.suffix, "application/octet-stream")
-    return await library_file(deps.settings.library, str(path), media_type, download=download)
+    return await library_file(deps.settings.libraries, str(path), media_type, download=download)
 
 
 @router.head("/poster.jpg", include_in_schema=False)
@@ -123,13 +123,13 @@ async def _note_view(deps: Shared, row: Recording) -> None:
 async def _work_file(deps: Shared, row: Recording, name: str, media_type: str) -> LibraryFile:
     if row.directory is None:
         raise NotFound("this recording has no files yet")
-    return await library_file(deps.settings.library, f"{row.directory}/{name}", media_type)
+    return await library_file(deps.settings.libraries, f"{row.directory}/{name}", media_type)
 
 
 async def _sidecar(deps: Shared, row: Recording, ending: str, media_type: str) -> LibraryFile:
     path = _final_path(row)
     return await library_file(
-        deps.settings.library, str(path.with_name(path.stem + ending)), media_type
+        deps.settings.libraries, str(path.with_name(path.stem + ending)), media_type
     )
 
 

@@ -40,7 +40,8 @@ async def category_art(
 async def _picture(deps: Shared, image: str, version: str) -> LibraryFile:
     if not image:
         raise NotFound("there is no picture yet", hint="new ones are fetched once an hour")
-    answer = await library_file(deps.settings.data_dir / pictures.FOLDER, image, "image/webp")
+    folder = deps.settings.data_dir / pictures.FOLDER
+    answer = await library_file((folder,), image, "image/webp")
     is_this = image.partition(".")[0] == version
     keep = f"max-age={YEAR}, immutable" if is_this else f"max-age={HOUR}"
     answer.headers["Cache-Control"] = f"private, {keep}"

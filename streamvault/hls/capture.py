@@ -198,9 +198,10 @@ class Capture:
 
     async def _open(self, disk: Disk) -> RecordingFiles:
         order, min_free = self.order, self._around.min_free_bytes
+        spill = self._around.spill_of(order.directory)
 
         def opened(claim: Claim) -> RecordingFiles:
-            return RecordingFiles.open(order.directory, order.fence, min_free, claim)
+            return RecordingFiles.open(order.directory, order.fence, min_free, claim, spill)
 
         return await when_free(
             lambda claim: disk.run(partial(opened, claim)),

@@ -75,10 +75,11 @@ class Captures:
         min_free_bytes: int | None = None,
         stream_of: StreamOf | None = None,
         routes: Routes | None = None,
+        libraries: tuple[Path, ...] = (),
     ) -> None:
         self._around = Surroundings(
             resolve, open_reader, fetcher, disks or Disks(), thresholds or Thresholds(),
-            min_free_bytes, stream_of, routes,
+            min_free_bytes, stream_of, routes, libraries,
         )  # fmt: skip
         self._states = _StateFiles(state_dir)
         self._running: dict[str, Capture] = {}

@@ -17,12 +17,19 @@ from isal.isal_zlib import crc32
 
 from streamvault.errors import CaptureError, CaptureReplaced, StorageFull
 from streamvault.hls.fence import Claim, Fence
-from streamvault.hls.journal import Journal, datasync, open_part, renew_journal
+from streamvault.hls.journal import (
+    Journal,
+    datasync,
+    open_part,
+    place_part,
+    remove_part,
+    renew_journal,
+)
 from streamvault.hls.pending import PENDING_NAME, read_pending, write_pending
 from streamvault.hls.playlist import Segment
 from streamvault.hls.records import Ended, InitStored, PartOpened, Record, SegmentStored
 from streamvault.hls.recovery import Recovery, recover
-from streamvault.hls.room import check_room
+from streamvault.hls.room import check_room, has_room
 from streamvault.hls.timestamps import read_head, read_timescales
 from streamvault.hls.writer import Batch, Disks, storage_error
 
@@ -45,13 +52,23 @@ class RecordingFiles:
     """Made by `open`, which locks the directory and repairs what a crash left."""
 
     def __init__(
-        self, directory: Path, fence: Fence, recovery: Recovery, min_free_bytes: int | None
+        self,
+        directory: Path,
+        fence: Fence,
+        recovery: Recovery,
+        min_free_bytes: int | None,
+        spill: Path | None,
+        spills: bool,
     ) -> None:
         self.directory = directory
         self.recovery = recovery
         self.part = recovery.part
         self._fence = fence
         self._min_free_bytes = min_free_bytes
+        self._spill = spill
+        self._spills = spills
+        """New parts lie in the other folder."""
+        self._part_spilt = bool(recovery.part) and _lies_elsewhere(directory, recovery.part)
         self._journal = Journal(directory, recovery.part.number if recovery.part else 0)
         # A finished recording's parts may be gone for good, and the process that we took over
         # from may have a write under way: going on there takes a new part.
@@ -79,9 +96,11 @@ class RecordingFiles:
         fence: int | None = 0,
         min_free_bytes: int | None = None,
         claim: Claim = Claim.NEW,
+        spill: Path | None = None,
     ) -> RecordingFiles:
         """Lock and repair a recording's directory, which is made if missing. `min_free_bytes` is
-        what must stay free; None: the reserve.
+        what must stay free; None: the reserve. `spill` is a folder on another disk, for parts that
+        find no room here.
 
         Raises as Fence.take, StorageFull, StorageUnwritable.
         """
@@ -89,10 +108,11 @@ class RecordingFiles:
             directory.mkdir(parents=True, exist_ok=True)
             held = Fence.take(directory, fence, claim)
             try:
-                check_room(directory, min_free_bytes)
+                spills = _spills(directory, spill, min_free_bytes, already=False)
                 if held.taken_over:
                     renew_journal(directory)
-                return cls(directory, held, recover(directory), min_free_bytes)
+                recovery = recover(directory)
+                return cls(directory, held, recovery, min_free_bytes, spill, spills)
             except (OSError, CaptureError):
                 held.release()
                 raise
@@ -103,6 +123,11 @@ class RecordingFiles:
     def taken_over(self) -> bool:
         """The process that recorded here before may still have a write under way."""
         return self._fence.taken_over
+
+    @property
+    def wants_new_part(self) -> bool:
+        """The disk of the part at hand is full, and another one has room."""
+        return self._spills != self._part_spilt
 
     def raise_fence(self, number: int) -> None:
         """A newer attempt leaves it to us."""
@@ -215,7 +240,9 @@ class RecordingFiles:
         self._journal.append_synced(number, end)
         self._journal.sync()
         self._synced = (number, end)
-        check_room(self.directory, self._min_free_bytes)
+        self._spills = _spills(
+            self.directory, self._spill, self._min_free_bytes, already=self._spills
+        )
 
     # ---- the work itself, raising OSError
 
@@ -246,8 +273,10 @@ class RecordingFiles:
 
     def _begin_part(self, part: PartOpened, init: Init | None) -> None:
         self._drop_next()
+        if self._spills and self._spill is not None:
+            place_part(self.directory, part, self._spill)
         fd = open_part(self.directory, part)
-        self._next = _NextPart(part, fd, init)
+        self._next = _NextPart(part, fd, init, self._spills)
         os.ftruncate(fd, 0)
         if init:
             _write_all(fd, [init.content], 0)
@@ -294,6 +323,7 @@ class RecordingFiles:
         with self._swap:
             old, self._fd = self._fd, new.fd
             self.part, self._end, self._next = new.part, new.init_length, None
+            self._part_spilt = new.spilt
         if old is not None:
             os.close(old)
         if new.init:
@@ -303,7 +333,7 @@ class RecordingFiles:
     def _drop_next(self) -> None:
         if self._next is not None:
             os.close(self._next.fd)
-            (self.directory / self._next.part.file_name).unlink(missing_ok=True)
+            remove_part(self.directory / self._next.part.file_name)
             self._next = None
 
     def _finish(self, last: Sequence[Record]) -> None:
@@ -326,6 +356,7 @@ class _NextPart:
     part: PartOpened
     fd: int
     init: Init | None
+    spilt: bool = False
 
     @property
     def init_length(self) -> int:
@@ -341,6 +372,25 @@ def _write_all(fd: int, pieces: Sequence[bytes], offset: int) -> None:
             # Rare: interrupted, or a disk about to be full, which the next write says.
             written += os.pwrite(fd, b"".join(some)[written:], offset + written)
         offset += size
+
+
+def _spills(
+    directory: Path, spill: Path | None, min_free_bytes: int | None, *, already: bool
+) -> bool:
+    """Whether the next part goes to the other folder: it stays where there is room. Raises
+    StorageFull when neither disk has any, OSError."""
+    here, there = (spill, directory) if already and spill else (directory, spill)
+    try:
+        check_room(here, min_free_bytes)
+    except StorageFull:
+        if there is None or not has_room(there):
+            raise
+        return not already
+    return already
+
+
+def _lies_elsewhere(directory: Path, part: PartOpened | None) -> bool:
+    return part is not None and (directory / part.file_name).is_symlink()
 
 
 def _cut(path: Path, size: int) -> None:

@@ -37,6 +37,23 @@ def open_part(directory: Path, part: PartOpened) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, _PART_MODE)
 
 
+def place_part(directory: Path, part: PartOpened, elsewhere: Path) -> None:
+    """Let a part that is to be opened lie in another folder: here is a link to it. Raises OSError.
+
+    A folder cannot be on two disks, and whoever reads a recording finds its parts here."""
+    elsewhere.mkdir(parents=True, exist_ok=True)
+    path = directory / part.file_name
+    remove_part(path)
+    path.symlink_to(elsewhere.absolute() / part.file_name)
+
+
+def remove_part(path: Path) -> None:
+    """And what it links to, if it lies elsewhere. Raises OSError."""
+    if path.is_symlink():
+        path.readlink().unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+
+
 class Journal:
     """The writing end. Run `recover` on the directory first: it removes what a crash left torn.
 

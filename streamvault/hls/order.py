@@ -110,3 +110,11 @@ class Surroundings:
     """Left free on the disk; None: room.Room.reserve_bytes."""
     stream_of: StreamOf | None = None
     routes: Routes | None = None
+    libraries: tuple[Path, ...] = ()
+    """Recordings begin below the first; parts that find no room there go below the second."""
+
+    def spill_of(self, directory: Path) -> Path | None:
+        """The other place of a recording's parts; None: there is none."""
+        if len(self.libraries) < 2 or not directory.is_relative_to(self.libraries[0]):
+            return None
+        return self.libraries[1] / directory.relative_to(self.libraries[0])

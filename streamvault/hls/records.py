@@ -42,7 +42,7 @@ class PartOpened:
     """`ts`, `mp4`, … without the dot."""
     at: Annotated[float, "at"]
     why: Annotated[str, "why"]
-    """`start`, `disc`, `ad`, `init`, `gap`, `date`, `12h`, `restart` or `takeover`."""
+    """`start`, `disc`, `ad`, `init`, `gap`, `date`, `12h`, `restart`, `takeover` or `disk`."""
     variant: Annotated[str, "var"] = ""
     codecs: Annotated[str, "codecs"] = ""
     resolution: Annotated[str, "res"] = ""

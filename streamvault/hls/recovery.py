@@ -20,6 +20,7 @@ from streamvault.hls.journal import (
     JournalRead,
     datasync,
     read_journal,
+    remove_part,
     sync_directory,
 )
 from streamvault.hls.records import (
@@ -222,7 +223,8 @@ def _part_sizes(directory: Path) -> dict[str, int]:
     return {
         path.name: path.stat().st_size
         for path in directory.iterdir()
-        if _PART_NAME.fullmatch(path.name)
+        # A link to a disk that is not there is a part that is missing.
+        if _PART_NAME.fullmatch(path.name) and path.exists()
     }
 
 
@@ -256,7 +258,7 @@ def _cut(directory: Path, repair: _Repair, sizes: dict[str, int]) -> None:
     for name, size in sizes.items():
         end = repair.part_ends.get(name)
         if end is None:
-            (directory / name).unlink()
+            remove_part(directory / name)
         elif size > end:
             _truncate(directory / name, end)
     journal = directory / JOURNAL_NAME

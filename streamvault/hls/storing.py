@@ -216,6 +216,8 @@ class Storing:
             self._disk.post(write)
 
     def _decide(self, target: _Target, start: bytes) -> None:
+        if self._files.wants_new_part and self._placing.started:
+            self._placing.cut("disk")
         head = read_head(start, self._scales)
         playback, init = self._playback, target.init
         kind = Format(

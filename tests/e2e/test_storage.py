@@ -61,6 +61,41 @@ def test_a_full_disk_parks_the_recording_and_room_lets_it_go_on(
 
 
 @pytest.mark.timeout(300)
+def test_with_a_second_library_a_full_disk_stops_nothing(
+    own_up: Callable[..., Up], fake_twitch: FakeTwitch
+) -> None:
+    with short_folder() as folder, small_disk(folder) as disk:
+        second = folder / "second"
+        second.mkdir()
+        up = own_up(RECORDINGS_DIR=str(disk), RECORDINGS_DIR_2=str(second))
+        up.library = disk
+        channel = fake_twitch.channel(variants=[_source("6mbit")])
+        channel.online()
+        recording_id = str(up.record(url=channel.url)["id"])
+        up.wait_for(lambda: any(second.rglob("part-0002.ts")), "spilt", 60)
+        so_far = up.recording(recording_id)["totals"]["segments_stored"]
+        up.wait_segments(recording_id, so_far + 9)
+        assert up.recording(recording_id)["status"] == "recording"
+        # It plays across both disks.
+        listed = up.call("GET", f"/api/recordings/{recording_id}/playlist.m3u8").text
+        names = dict.fromkeys(line for line in listed.splitlines() if line.startswith("parts/"))
+        assert list(names) == ["parts/part-0001.ts", "parts/part-0002.ts"]
+        for name in names:
+            assert up.call("GET", f"/api/recordings/{recording_id}/{name}").status_code == 200
+        # And goes on there after a crash.
+        killed = up.kill("worker-recorder")
+        up.wait_for(lambda: up.pids.get("worker-recorder", killed) != killed, "restarted", 60)
+        so_far = up.recording(recording_id)["totals"]["segments_stored"]
+        up.wait_segments(recording_id, so_far + 4)
+        channel.offline()
+        done = up.wait_status(recording_id, "completed", timeout_s=150)
+        assert (done["totals"]["segments_lost"], done["gaps"]) == (0, [])
+        # The file is where it finds room.
+        assert decoded(second / done["path"]) == decoded(channel.content())
+        assert up.call("GET", f"/api/recordings/{recording_id}/media").status_code == 200
+
+
+@pytest.mark.timeout(300)
 def test_a_read_only_library_says_so_and_records_nothing(
     own_up: Callable[..., Up], fake_twitch: FakeTwitch
 ) -> None:

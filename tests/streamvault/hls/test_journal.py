@@ -15,7 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamvault.hls.journal import JOURNAL_NAME, Journal, read_journal
+from streamvault.hls.journal import (
+    JOURNAL_NAME,
+    Journal,
+    open_part,
+    place_part,
+    read_journal,
+    remove_part,
+)
 from streamvault.hls.records import (
     RECORD_TYPES,
     AdSkipped,
@@ -278,3 +285,16 @@ def test_opening_a_part_again_keeps_its_bytes(tmp_path: Path, journal: Journal) 
     again.sync()
     again.close()
     assert (tmp_path / "part-0001.ts").read_bytes() == b"stored"
+
+
+def test_a_part_that_lies_elsewhere_goes_with_its_link(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there" / "deeper"
+    here.mkdir()
+    part = PartOpened(1, "ts", 0.0, "disk")
+    place_part(here, part, there)
+    with os.fdopen(open_part(here, part), "wb") as file:
+        file.write(b"media")
+    assert (there / part.file_name).read_bytes() == b"media"
+    assert (here / part.file_name).read_bytes() == b"media"
+    remove_part(here / part.file_name)
+    assert not [*here.iterdir(), *there.iterdir()]
