@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-NAMES = ("start", "process", "recorder", "webhooks", "detect", "faults")
+NAMES = ("start", "process", "recorder", "webhooks", "detect", "faults", "soak")
 
 
 def main(arguments: list[str]) -> int:

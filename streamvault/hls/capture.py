@@ -351,12 +351,17 @@ class Capture:
         (disk.post if len(listed) > 1 else disk.later)(note)
 
     def _write_beside(self, files: RecordingFiles, disk: Disk, records: Sequence[Record]) -> None:
-        """Into the journal without waiting for it: what is being stored has its own way."""
+        """Into the journal without waiting for it: what is being stored has its own way. Also
+        without records it is a look whether the directory is still ours."""
 
         async def write() -> None:
             # A disk that cannot take a note cannot take the next segment, which will say so.
             with suppress(*STORAGE_ERRORS):
-                self._take_in_all(await disk.run(partial(files.append, *records)))
+                try:
+                    self._take_in_all(await disk.run(partial(files.append, *records)))
+                except CaptureReplaced as error:
+                    if not self._asked.done():
+                        self._asked.set_exception(error)
 
         self._beside(write())
 

@@ -267,6 +267,7 @@ class RecordingFiles:
         write_pending(self.directory, segments)
 
     def _append(self, *records: Record) -> None:
+        self._fence.check()
         for record in records:
             self._journal.append(record)
             self._fresh.append(record)
@@ -296,7 +297,6 @@ class RecordingFiles:
     def _store(
         self, segment: Segment, before: Sequence[Record], late: bool, repaired: bool
     ) -> None:
-        self._fence.check()
         self._append(*before)
         if self._next is not None:
             self._rotate(self._next, segment.number)
@@ -345,7 +345,9 @@ class RecordingFiles:
             datasync(self._fd)
             if self.part is not None:
                 self._journal.append_synced(self.part.number, self._end)
-        self._append(*last)
+        for record in last:
+            self._journal.append(record)
+            self._fresh.append(record)
         if any(isinstance(record, Ended) for record in last):
             (self.directory / PENDING_NAME).unlink(missing_ok=True)
         self._journal.sync()

@@ -87,6 +87,7 @@ class Listing:
         self._ended = False
         self._behind_since: float | None = None
         self._repeats = 0
+        self._looked_at = 0.0
         self._resumed: Callable[[int, float], Record] | None = None
         self._cut = ""
         self.trouble: GapCause | None = None
@@ -220,7 +221,10 @@ class Listing:
             repeats=self._health.repeats,
             away=self._watch.away,
         )
-        if changes and self._health.stored:
+        # What is stored looks by itself whether somebody else wants the recording.
+        idle = now - max(self._health.stored_at, self._looked_at) >= self._thresholds.look_s
+        if (changes and self._health.stored) or idle:
+            self._looked_at = now
             self._note([Trouble(time.time(), text, sign) for sign, text in changes])
 
     # ---- one look at the playlist

@@ -93,6 +93,8 @@ class Thresholds:
     drain_s: float = 40.0
     """What is listed when the stream has ended is still fetched for so long."""
 
+    look_s: float = 3.0
+    """While nothing is stored: whether another recorder is to have the recording."""
     takeover_s: float = 8.0
     """A recorder that is to leave a recording to us looks with every segment, and needs a moment
     to close its files; one that did not by then is stopped or hangs."""

@@ -11,6 +11,7 @@ from activities import checks
 from activities.checks import Check, CheckState
 from streamvault.db.health import Waiting
 from streamvault.db.models import Fact
+from streamvault.hls.room import Room
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 GB = 1_000_000_000
@@ -34,11 +35,62 @@ def test_a_queue_that_nobody_polls_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("free", "state"),
-    [(20 * GB, "ok"), (20 * GB - 1, "warning"), (GB, "warning"), (GB - 1, "error")],
+    ("free_gb", "size_gb", "state"),
+    [
+        # A tenth, but not more than 10 GiB, is little; a fiftieth, but not more than 2 GiB, is the
+        # reserve that recordings leave alone.
+        (11, 500, "ok"),
+        (10, 500, "warning"),
+        (3, 500, "warning"),
+        (2, 500, "error"),
+        (15, 30, "ok"),
+        (2.9, 30, "warning"),
+        (0.5, 30, "error"),
+    ],
 )
-def test_little_room_warns_and_none_is_an_error(free: int, state: str) -> None:
-    assert checks.of_storage(free, 500 * GB).state == state
+def test_little_room_warns_and_what_no_recording_may_use_is_an_error(
+    free_gb: float, size_gb: float, state: str
+) -> None:
+    assert checks.of_storage(Room(int(free_gb * GB), int(size_gb * GB), 9)).state == state
+
+
+def test_a_disk_that_takes_no_more_files_is_full() -> None:
+    check = checks.of_storage(Room(400 * GB, 500 * GB, 0))
+    assert (check.state, "no more files" in check.note) == ("error", True)
+
+
+# ---- the watchdog
+
+
+def watched(age_s: float = 15, **told: Any) -> Check:
+    value = {"recordings": 2, "silent": 0, "restarted": 0, "adopted": 0, **told}
+    return checks.of_watchdog(fact(age_s, **value), NOW)
+
+
+def test_its_own_silence_is_an_error() -> None:
+    assert (watched(60).state, watched(61).state) == ("ok", "error")
+    assert checks.of_watchdog(None, NOW).state == "warning"
+
+
+@pytest.mark.parametrize(
+    ("told", "note"),
+    [
+        ({"silent": 1}, "the recorder does not tell of 1 of 2 unfinished recordings"),
+        ({"problem": "no answer"}, "could not see to everything: no answer"),
+        ({"neglected": {"live": ["alice", "bob"]}}, "live and not recorded: alice, bob"),
+        ({"neglected": {"without_journal": ["1"]}}, "1 recordings have no journal"),
+    ],
+)
+def test_what_it_cannot_help_is_told(told: dict[str, Any], note: str) -> None:
+    check = watched(**told)
+    assert (check.state, check.note) == ("warning", note)
+
+
+def test_what_is_no_trouble_is_told_without_an_alarm() -> None:
+    assert watched().note == "looks after 2 unfinished recordings"
+    assert watched(reconnecting=1).note.endswith("1 of them reconnecting")
+    # Somebody gave these up, and knows where they are.
+    assert watched(neglected={"left": ["1"], "live": [], "without_journal": []}).state == "ok"
 
 
 def test_a_circuit_that_is_not_closed_is_named_with_its_pause() -> None:

@@ -35,6 +35,7 @@ QUICK = Thresholds(
     proxy_idle_s=1,
     resolve_again_s=0.2,
     behind_s=1.5,
+    look_s=0.2,
     takeover_s=1.0,
     bitrate_known_s=2.0,
     only_ads_s=1.0,

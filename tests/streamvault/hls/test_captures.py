@@ -211,6 +211,24 @@ async def test_a_newer_attempt_in_another_process_takes_over_without_a_loss(
     assert state_files(tmp_path) == ["r1.json"]
 
 
+async def test_one_that_stores_nothing_at_the_moment_leaves_as_well(
+    captures_of: Make, source: Source, tmp_path: Path
+) -> None:
+    one, other = captures_of(source), captures_of(source)
+    first = await one.attach(order(tmp_path))
+    await stored(first, 4)
+    source.failing = True
+    source.channel.playlist_status = 503
+    second = await other.attach(order(tmp_path, fence=2))
+    with pytest.raises(CaptureReplaced):
+        await first.task
+    source.failing, source.channel.playlist_status = False, 200
+    source.channel.publish(2)
+    await stored(second, 6)
+    # It was not taken by force, so that the part goes on.
+    assert len(part_bytes(tmp_path / "r1")) == 1
+
+
 async def test_an_older_attempt_never_comes_back(
     captures_of: Make, source: Source, tmp_path: Path
 ) -> None:
