@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+import time
 from pathlib import Path
 from typing import BinaryIO
 
@@ -306,3 +307,26 @@ async def test_word_of_another_stream_ends_the_recording_at_once(recorder: Recor
     capture.end_for_another("another stream has begun")
     result = await capture.task
     assert (result.end, result.segments) == (CaptureEnd.ENDED, 3)
+
+
+@pytest.mark.parametrize("jump_s", [3600.0, -3600.0])
+async def test_a_clock_of_the_host_that_jumps_costs_nothing(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch, jump_s: float
+) -> None:
+    """Time-outs are monotonic, and what is missing is seen by the stream's own clock."""
+    source = recorder.source()
+    source.channel.publish(4)
+    capture = recorder.start(source)
+    await stored(capture, 4)
+    true_time = time.time
+    monkeypatch.setattr(time, "time", lambda: true_time() + jump_s)
+    await publish_slowly(source.channel, 4)
+    await stored(capture, 8)
+    monkeypatch.undo()
+    await publish_slowly(source.channel, 2)
+    await stored(capture, 10)
+    finish(source)
+    await capture.task
+    assert b"".join(part_bytes(recorder.folder)) == b"".join(source.channel.bodies())
+    assert gaps(recorder.folder) == []
+    assert whys(recorder.folder) == ["start"]
