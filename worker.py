@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import signal
 import socket
 from collections.abc import Coroutine
@@ -38,13 +39,23 @@ log = logging.getLogger(__name__)
 
 ROLES = frozenset({"control", "recorder", "processor"})
 CONNECT_PAUSE_S = 1.0
+OPEN_FILES = 16_384
 PROXY_LOOK_S = 10.0
 
 
 def main(settings: Settings, roles: frozenset[str]) -> int:
     """Run the roles until SIGTERM or SIGINT; the exit code, 1 when Temporal gives no more work."""
     configure_logs(settings.log_level, settings.log_format)
+    _allow_many_files()
     return uvloop.run(_run(settings, roles))
+
+
+def _allow_many_files() -> None:
+    """A recording holds five descriptors, and the usual limit of 1,024 is only the soft one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _run(settings: Settings, roles: frozenset[str]) -> int:

@@ -32,6 +32,7 @@ FREE_BYTES = 2 * 1024 * 1024
 """May stay with the process though nothing uses it: a little more than a segment."""
 STORAGE_ERRORS = (StorageFull, StorageUnwritable)
 FULL = {errno.ENOSPC, errno.EDQUOT}
+TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE}
 
 
 def storage_error(error: OSError, directory: Path) -> CaptureError:
@@ -39,6 +40,8 @@ def storage_error(error: OSError, directory: Path) -> CaptureError:
     text = f"{directory}: {error.strerror or error}"
     if error.errno in FULL:
         return StorageFull(text, hint="free some space, the recording then goes on")
+    if error.errno in TOO_MANY_FILES:
+        return StorageUnwritable(text, hint="raise the limit of open files (ulimit -n)")
     return StorageUnwritable(text, hint="check that the folder exists and may be written")
 
 

@@ -2,16 +2,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import resource
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from streamvault.contracts import CaptureEnd
-from streamvault.errors import CaptureLocked, CaptureReplaced, InvalidInput, StreamOffline
+from streamvault.errors import (
+    CaptureLocked,
+    CaptureReplaced,
+    InvalidInput,
+    StorageUnwritable,
+    StreamOffline,
+)
 from streamvault.hls.captures import Captures
 from streamvault.hls.fetch import Fetcher
+from streamvault.hls.files import RecordingFiles
 from streamvault.hls.order import CaptureOrder
 from streamvault.hls.records import Ended
 from streamvault.hls.writer import Disks
@@ -290,6 +300,34 @@ async def test_an_id_that_is_a_path_is_refused(
     bad = CaptureOrder("../r1", TWITCH, "best", tmp_path / "r1", 0.2)
     with pytest.raises(InvalidInput):
         await captures_of(source).attach(bad)
+
+
+async def test_too_many_open_files_are_named_and_cost_nothing(
+    captures_of: Make, source: Source, tmp_path: Path
+) -> None:
+    captures = captures_of(source)
+    await stored(await captures.attach(order(tmp_path)), 4)
+    await captures.drain_all()
+    with no_more_files(), pytest.raises(StorageUnwritable) as refused:
+        RecordingFiles.open(tmp_path / "r1", fence=1, min_free_bytes=0)
+    assert "Too many open files" in str(refused.value)
+    assert "ulimit" in refused.value.hint
+    source.channel.publish(2)
+    again = captures_of(source)
+    await stored(await again.attach(order(tmp_path)), 6)
+    assert b"".join(part_bytes(tmp_path / "r1")) == b"".join(source.channel.bodies())
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 async def test_many_recordings_share_one_process(
