@@ -57,7 +57,7 @@ def control_worker(client: Client, parts: Parts) -> Worker:
             catalog.can_resume,
             notify.announce,
             notify.deliver,
-            Watchdog(parts.db, client, parts.host_id).watch_over,
+            Watchdog(parts.db, client, parts.host_id, parts.settings.library).watch_over,
         ],
         workflows=[
             RecordStream,

@@ -67,6 +67,8 @@ async def metrics(deps: Deps) -> Response:
             queues={"processing": found.processing, "notifications": found.notifications_queued},
             watchdog_at=watchdog.updated_at.timestamp() if watchdog else 0.0,
         )
+        if watchdog:
+            deps.metrics.watchdog.update(watchdog.value)
     except DependencyUnavailable:
         deps.metrics.database_up.set(False)
     page = await whole_page(deps.metrics.registry, _worker_ports(deps))

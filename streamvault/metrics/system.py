@@ -15,6 +15,7 @@ from prometheus_client.exposition import generate_latest
 
 from streamvault.contracts import STEPS
 from streamvault.metrics.twitch import TwitchFigures
+from streamvault.metrics.watchdog import WatchdogFigures
 
 PREFIX = "streamvault_"
 # The library would add a gauge with the time of creation to each counter and histogram.
@@ -47,6 +48,7 @@ class Metrics:
             f"{PREFIX}temporal_up", "Whether Temporal answers", registry=self.registry
         )
         self.twitch = TwitchFigures(self.registry, PREFIX)
+        self.watchdog = WatchdogFigures(self.registry, PREFIX)
 
     def exposition(self) -> bytes:
         """The text format 0.0.4 of Prometheus."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import update
+from temporalio.testing import WorkflowEnvironment
 
 from activities import watchdog
 from activities.watchdog import Watchdog
@@ -16,8 +17,12 @@ from streamvault.contracts import Status
 from streamvault.db import captured, facts, recordings
 from streamvault.db.models import Recording
 from streamvault.db.session import Database
+from streamvault.embedded.binaries import find_temporal
 from tests.activities.door import Door
-from tests.workflows.fakes import failure
+from tests.conftest import SEARCH_ATTRIBUTES
+from tests.workflows.fakes import ENDED, failure
+from tests.workflows.stage import Stage
+from workflows.record_stream import RecordStream
 
 TICK_S = 15.0
 Watch = Callable[..., Coroutine[None, None, None]]
@@ -122,6 +127,43 @@ async def test_a_recording_that_temporal_lost_is_taken_up_again(door: Door, dog:
     assert (await door.row(recording_id)).status == Status.COMPLETED
     assert await door.rows() == 1
     assert (await told(door.db))["adopted"] == 1
+
+
+@pytest.fixture
+async def fresh_server() -> AsyncIterator[WorkflowEnvironment]:
+    """Temporal on a store that knows nothing."""
+    async with await WorkflowEnvironment.start_local(
+        dev_server_existing_path=str(find_temporal()),
+        search_attributes=SEARCH_ATTRIBUTES,
+        dev_server_log_level="error",
+    ) as environment:
+        yield environment
+
+
+async def test_on_a_fresh_store_the_one_recording_goes_on(
+    door: Door, dog: Watchdog, fresh_server: WorkflowEnvironment
+) -> None:
+    recording_id, _ = await door.start()
+    await door.until_recording()
+    await door.stage.rest()
+    former = (await door.row(recording_id)).workflow_id
+
+    fresh = Stage(fresh_server)
+    fresh.cast, fresh.instead = door.stage.cast, door.stage.instead
+    fresh.stream = fresh.client.get_workflow_handle_for(RecordStream.run, former)
+    await fresh.work()
+    try:
+        await Watchdog(door.db, fresh.client, dog.host_id)._tick()
+        await door.until_recording(session=2)
+        row = await door.row(recording_id)
+        assert (await door.rows(), row.workflow_id) == (1, former)
+        first, second = fresh.cast.recording.sessions
+        assert (first.recording_id, first.directory) == (second.recording_id, second.directory)
+        fresh.cast.recording.ends.put_nowait(ENDED)
+        await fresh.stream.result()
+        assert (await door.row(recording_id)).status == Status.COMPLETED
+    finally:
+        await fresh.close()
 
 
 async def test_a_lost_processing_is_started_again(door: Door, dog: Watchdog) -> None:
