@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 
 ROOT = Path(__file__).parents[2]
@@ -156,6 +158,19 @@ class Up:
             if time.monotonic() > deadline:
                 raise AssertionError(f"not {what} within {timeout_s} s:\n{self.tail()}")
             time.sleep(0.05)
+
+    def forget_viewers(self, recording_id: str) -> None:
+        """As if whoever played the parts had gone two minutes ago."""
+        statement = "UPDATE recordings SET watched_at = now() - interval '2 minutes' WHERE id = $1"
+        asyncio.run(self._execute(statement, recording_id))
+
+    async def _execute(self, statement: str, *values: object) -> None:
+        url = self.running["database_url"].replace("postgresql+asyncpg", "postgresql")
+        connection = await asyncpg.connect(url)
+        try:
+            await connection.execute(statement, *values)
+        finally:
+            await connection.close()
 
     def parts(self, recording_id: str) -> bytes:
         """Every part in order, as it lies on the disk."""

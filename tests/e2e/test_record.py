@@ -87,8 +87,9 @@ def test_the_playlist_plays_from_the_first_second_while_recording(
     assert first_picture(url) == first_picture(channel.content(0, 1))
     shared_up.call("POST", f"/api/recordings/{recording['id']}/stop")
     shared_up.wait_status(recording["id"], "completed")
+    shared_up.forget_viewers(recording["id"])
+    shared_up.wait_for(lambda: shared_up.http.get(url).status_code == 410, "gone", 60)
     gone = shared_up.http.get(url)
-    assert gone.status_code == 410
     assert "media" in gone.text
 
 
