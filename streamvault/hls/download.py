@@ -28,6 +28,8 @@ from streamvault.source import Playback
 
 RETRY_MAX_S = 4.0
 GONE = {403, 404, 410}
+SLOWER = 4.0
+"""So much longer than the one before a segment may take."""
 
 
 class SegmentLost(Exception):
@@ -145,6 +147,8 @@ class Health:
     by_answer: bool = False
     """The problem was an answer that makes no sense, not silence."""
 
+    fetch_s: float = 0.0
+    """How long the last segment that came in whole was under way."""
     route: str = ""
     """The proxy of the session at hand; empty: direct."""
     route_failures: int = 0
@@ -168,8 +172,9 @@ class Health:
     def answered(self) -> None:
         self.reached_at = time.monotonic()
 
-    def segment_came(self, playback: Playback) -> None:
+    def segment_came(self, playback: Playback, fetch_s: float) -> None:
         self.reached_at = self.arrived_at = time.monotonic()
+        self.fetch_s = fetch_s
         if playback.proxy_id == self.route:
             self.route_failures = 0
 
@@ -282,7 +287,7 @@ class Downloads:
             intake.rewind()
             await asyncio.sleep(attempt.delay_after(error, late=waiting.late))
             return error.partial or isinstance(error, NoMedia)
-        self._health.segment_came(playback)
+        self._health.segment_came(playback, attempt.lasted_s)
         attempt.again = False
         return False
 
@@ -296,7 +301,8 @@ class Downloads:
             intake.feed,
             headers=playback.headers,
             proxy=playback.proxy,
-            timeout_s=limits.segment_timeout_s,
+            # On a line that is too narrow each takes long; to begin anew would make it narrower.
+            timeout_s=max(limits.segment_timeout_s, SLOWER * self._health.fetch_s),
             stall_s=limits.proxy_idle_s if playback.proxy_id else limits.segment_idle_s,
             byte_range=segment.byte_range,
             fresh=fresh,
@@ -360,6 +366,10 @@ class _Attempts:
         self._try_began = time.monotonic()
         alive_s = self._try_began - self._health.reached_at
         self._alive = alive_s <= self._thresholds.playlist_timeout_s
+
+    @property
+    def lasted_s(self) -> float:
+        return time.monotonic() - self._try_began
 
     def delay_after(self, error: FetchFailed, *, late: bool) -> float:
         """Seconds until the next try. Raises SegmentLost when there is none."""
