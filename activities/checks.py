@@ -10,7 +10,7 @@ from typing import Any
 
 from streamvault.db.credentials import SealedCredential
 from streamvault.db.health import Waiting
-from streamvault.db.models import Fact
+from streamvault.db.models import Fact, Proxy
 from streamvault.hls.room import Room
 from streamvault.settings import PREFIX
 
@@ -134,6 +134,22 @@ def _of_token(name: str, row: SealedCredential, now: datetime, hint: str) -> Che
     if left > timedelta(days=2):
         return Check(name, OK, f"{whose}valid for {left.days} days")
     return Check(name, OK, f"{whose}valid until {row.expires_at:%Y-%m-%d %H:%M} UTC")
+
+
+def of_proxies(rows: Sequence[Proxy]) -> Check:
+    """By the last look through each stored one; recorders look every minute."""
+    used = [row for row in rows if row.enabled]
+    if not used:
+        return Check("proxies", OFF, "none are stored" if not rows else "all are switched off")
+    bad = [row for row in used if row.ok is False]
+    if not bad:
+        working = sum(row.ok is True for row in used)
+        note = f"{working} of {len(used)} work" if working else "not looked through yet"
+        return Check("proxies", OK, note)
+    names = ", ".join(f"{row.name} ({row.error})" for row in bad[:NAMED])
+    note = f"{len(bad)} of {len(used)} do not work: {names}"
+    hint = "see /api/proxies; streams that may be fetched by another way are"
+    return Check("proxies", ERROR if len(bad) == len(used) else WARNING, note, hint)
 
 
 def of_eventsub(fact: Fact | None) -> Check:

@@ -19,7 +19,7 @@ from temporalio.service import RPCError
 from activities import checks
 from activities.checks import Check, CheckState
 from streamvault.contracts import CONTROL_QUEUE, DETECT_QUEUE, RECORD_QUEUE
-from streamvault.db import credentials, facts, health, streamers
+from streamvault.db import credentials, facts, health, proxies, streamers
 from streamvault.db.models import Fact
 from streamvault.db.session import Database
 from streamvault.errors import DependencyUnavailable, StreamVaultError
@@ -136,12 +136,14 @@ class Checkup:
             known = await facts.all_facts(session)
             waiting = await health.count_waiting(session)
             stored = await credentials.describe_all(session)
+            ways = await proxies.list_proxies(session)
         now = datetime.now(UTC)
         found = [
             checks.of_watchdog(known.get(facts.WATCHDOG), now),
             checks.of_inbox(waiting, now),
             checks.of_dead_letters(waiting),
             checks.of_browser_token(stored.get("browser_token"), now),
+            checks.of_proxies(ways),
         ]
         with_twitch = bool(self._settings.twitch_client_id)
         if self._settings.detection and not await self._detects():

@@ -112,7 +112,7 @@ class ProxyBook:
                 await self._note(row, ok=False, error=error.one_line)
             return None
         streamer_id = str(row.streamer_id) if row.streamer_id else ""
-        return Proxy(str(row.id), url, row.name, streamer_id)
+        return Proxy(str(row.id), url, row.name, streamer_id, ok=row.ok is not False)
 
     async def _check(self, look: Look, row: models.Proxy) -> None:
         url = self.pool.address_of(str(row.id))

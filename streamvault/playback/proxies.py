@@ -6,6 +6,7 @@ never left out altogether where there is no other way: one that restarts is back
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +29,8 @@ class Proxy:
     name: str = ""
     streamer_id: str = ""
     """The only one that it is for; empty: for everybody."""
+    ok: bool = True
+    """What the last look through it found, in whatever process."""
 
 
 Known = Callable[[], Sequence[Proxy] | None]
@@ -122,5 +125,5 @@ class ProxyPool:
         """0.0: not resting, so that sorting by it keeps the user's order of those."""
         record = self._records.get(proxy.id)
         if record is None or record.resting_until <= self._clock():
-            return 0.0
+            return 0.0 if proxy.ok else sys.float_info.min
         return record.resting_until

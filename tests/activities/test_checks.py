@@ -10,7 +10,7 @@ import pytest
 from activities import checks
 from activities.checks import Check, CheckState
 from streamvault.db.health import Waiting
-from streamvault.db.models import Fact
+from streamvault.db.models import Fact, Proxy
 from streamvault.hls.room import Room
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -52,6 +52,29 @@ def test_little_room_warns_and_what_no_recording_may_use_is_an_error(
     free_gb: float, size_gb: float, state: str
 ) -> None:
     assert checks.of_storage(Room(int(free_gb * GB), int(size_gb * GB), 9)).state == state
+
+
+@pytest.mark.parametrize(
+    ("looks", "state", "words"),
+    [
+        ([], "off", "none are stored"),
+        ([(False, False)], "off", "switched off"),
+        ([(True, None)], "ok", "not looked through"),
+        ([(True, True), (False, False)], "ok", "1 of 1 work"),
+        ([(True, True), (True, False)], "warning", "1 of 2 do not work: p1 (refused)"),
+        ([(True, False), (True, False)], "error", "2 of 2 do not work"),
+    ],
+)
+def test_proxies_that_do_not_work_are_named(
+    looks: list[tuple[bool, bool | None]], state: str, words: str
+) -> None:
+    rows = [
+        Proxy(name=f"p{at}", enabled=enabled, ok=ok, error="" if ok else "refused")
+        for at, (enabled, ok) in enumerate(looks)
+    ]
+    check = checks.of_proxies(rows)
+    assert check.state == state
+    assert words in check.note
 
 
 def test_a_disk_that_takes_no_more_files_is_full() -> None:

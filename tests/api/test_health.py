@@ -111,7 +111,7 @@ async def test_an_installation_without_twitch_that_works_is_ok(
     assert status == "ok", checks
     assert {name for name, check in checks.items() if check["state"] == "off"} == {
         *WITHOUT_TWITCH,
-        "browser_token",
+        *("browser_token", "proxies"),
     }
     assert {name for name, check in checks.items() if check["state"] == "ok"} == {
         "watchdog",
