@@ -47,6 +47,8 @@ def codec(init: bytes) -> str:
     """The video codec as RFC 6381 names it."""
     if (at := init.find(b"avcC")) >= 0:
         return f"avc1.{init[at + 5 : at + 8].hex()}"
+    if (at := init.find(b"av1C")) >= 0:
+        return _av1(init[at + 5], init[at + 6])
     at = init.index(b"hvcC") + 5
     tier = "H" if init[at] & 0x20 else "L"
     # The compatibility flags are written with their bits reversed (ISO/IEC 14496-15, annex E).
@@ -54,6 +56,13 @@ def codec(init: bytes) -> str:
     constraints = init[at + 5 : at + 11].rstrip(b"\0")
     parts = [f"hvc1.{init[at] & 0x1F}", f"{flags:X}", f"{tier}{init[at + 11]}"]
     return ".".join([*parts, *(f"{byte:X}" for byte in constraints)])
+
+
+def _av1(profile_and_level: int, flags: int) -> str:
+    """As in "AV1 Codec ISO Media File Format Binding", section 5."""
+    profile, level = profile_and_level >> 5, profile_and_level & 0x1F
+    depth = 8 if not flags & 0x40 else 12 if flags & 0x20 else 10
+    return f"av01.{profile}.{level:02}{'H' if flags & 0x80 else 'M'}.{depth:02}"
 
 
 def _add(data: bytearray, at: int, ticks: int) -> None:

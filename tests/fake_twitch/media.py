@@ -66,8 +66,12 @@ PROFILES = {
         Profile("180p-fmp4", 320, 180, container="fmp4"),
         Profile("ad-fmp4", 320, 180, container="fmp4", ad=True),
         Profile("180p-hevc", 320, 180, codec="hevc", container="fmp4"),
+        Profile("180p-av1", 320, 180, codec="av1", container="fmp4"),
     )
 }
+
+
+FAST = ("-preset", "ultrafast")
 
 
 class Pool:
@@ -175,21 +179,19 @@ def _video(profile: Profile) -> list[str]:
     if profile.audio_only:
         return ["-map", "1:a"]
     keyframes = f"-g {FRAME_RATE} -keyint_min {FRAME_RATE} -sc_threshold 0 -bf 2 -pix_fmt yuv420p"
-    encoder = ["-c:v", "libx264"]
-    if profile.codec == "hevc":
-        encoder = ["-c:v", "libx265", "-tag:v", "hvc1", "-x265-params"]
-        encoder.append(
-            f"log-level=error:keyint={FRAME_RATE}:min-keyint={FRAME_RATE}:scenecut=0:open-gop=0"
-        )
-    return [
-        "-vf",
-        _blocks(profile),
-        *encoder,
-        "-preset",
-        "ultrafast",
-        *keyframes.split(),
-        *_rate(profile),
-    ]
+    return ["-vf", _blocks(profile), *_encoder(profile.codec), *keyframes.split(), *_rate(profile)]
+
+
+def _encoder(codec: str) -> list[str]:
+    match codec:
+        case "hevc":
+            own = f"log-level=error:keyint={FRAME_RATE}:min-keyint={FRAME_RATE}:scenecut=0"
+            own += ":open-gop=0"
+            return ["-c:v", "libx265", "-tag:v", "hvc1", "-x265-params", own, *FAST]
+        case "av1":
+            return ["-c:v", "libaom-av1", "-cpu-used", "8", "-usage", "realtime", "-row-mt", "1"]
+        case _:
+            return ["-c:v", "libx264", *FAST]
 
 
 def _rate(profile: Profile) -> list[str]:

@@ -144,7 +144,7 @@ def _file(session: Session, variant: str, slot: Slot, number: int) -> str:
 
 def _is_fmp4(slots: Sequence[Slot], name: str) -> bool:
     return any(
-        variant.profile.endswith(("fmp4", "hevc"))
+        variant.profile.endswith(("fmp4", "hevc", "av1"))
         for slot in slots
         for variant in slot.variants
         if variant.name == name
