@@ -18,6 +18,8 @@ class Network:
     name: str
     address: str
     """Of the namespace, as seen from here."""
+    here: str
+    """Of our own end of the cable."""
 
     @property
     def inside(self) -> tuple[str, ...]:
@@ -51,7 +53,7 @@ def network() -> Iterator[Network]:
         _ip("-n", name, "address", "add", f"{theirs}/30", "dev", "inside")
         for device in ("lo", "inside"):
             _ip("-n", name, "link", "set", device, "up")
-        yield Network(name, theirs)
+        yield Network(name, theirs, ours)
     finally:
         _ip("netns", "delete", name)
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -181,9 +181,12 @@ class Up:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
+def running_up(data_dir: Path, env: dict[str, str]) -> AbstractContextManager[Up]:
+    return stopped_afterwards(Up(data_dir, env))
+
+
 @contextmanager
-def running_up(data_dir: Path, env: dict[str, str]) -> Iterator[Up]:
-    up = Up(data_dir, env)
+def stopped_afterwards(up: Up) -> Iterator[Up]:
     up.start()
     try:
         yield up
