@@ -1,7 +1,7 @@
 """`./sv bench faults`: the faults that take longer than a test may.
 
 The same assertions as in tests/faults: a hundred kills in one go, the cable out for five minutes,
-Temporal hanging for five, Twitch's API away for ten.
+Temporal hanging for five, Twitch's API away for ten, two hundred recordings one after the other.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ CASES = (
     "tests/faults/test_processes.py",
     "tests/faults/test_network.py",
     "tests/faults/test_twitch_outage.py",
+    "tests/faults/test_cycles.py",
 )
 
 
@@ -24,10 +25,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--cut", type=int, default=300, help="seconds without a cable")
     parser.add_argument("--hang", type=int, default=300, help="seconds without Temporal")
     parser.add_argument("--outage", type=int, default=600, help="seconds without Helix")
+    parser.add_argument("--cycles", type=int, default=200, help="recordings, four at a time")
     options = parser.parse_args(arguments)
     command = [sys.executable, "-m", "pytest", *CASES, "--timeout", "3600"]
     command += ["--kills", str(options.kills), "--cut-s", str(options.cut)]
     command += ["--hang-s", str(options.hang), "--outage-s", str(options.outage)]
+    command += ["--cycles", str(options.cycles)]
     return subprocess.run(command).returncode
 
 

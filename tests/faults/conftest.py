@@ -12,6 +12,7 @@ LONGER = {
     "--kills": (20, "kills of every process in one go"),
     "--cut-s": (60, "how long the cable is out"),
     "--hang-s": (30, "how long Temporal hangs"),
+    "--cycles": (12, "recordings, four at a time"),
 }
 
 
@@ -40,6 +41,11 @@ def cut_s(pytestconfig: pytest.Config) -> int:
 @pytest.fixture
 def hang_s(pytestconfig: pytest.Config) -> int:
     return int(pytestconfig.getoption("--hang-s", default=LONGER["--hang-s"][0]))
+
+
+@pytest.fixture
+def cycles(pytestconfig: pytest.Config) -> int:
+    return int(pytestconfig.getoption("--cycles", default=LONGER["--cycles"][0]))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
