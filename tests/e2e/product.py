@@ -152,6 +152,10 @@ class Up:
             timeout_s,
         )
 
+    def wait_unplayable(self, recording_id: str) -> None:
+        """Until the parts are gone: not by asking for the playlist, which is one more viewer."""
+        self.wait_for(lambda: not self.recording(recording_id)["playable"]["hls"], "gone", 60)
+
     def wait_for(self, done: Callable[[], bool], what: str, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         while not done():

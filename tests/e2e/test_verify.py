@@ -57,7 +57,7 @@ def test_it_is_watched_to_its_end_and_found_as_recorded_afterwards(
     up.wait_for(lambda: _verified(up, recording_id), "verified", 60)
 
     up.forget_viewers(recording_id)
-    up.wait_for(lambda: not up.recording(recording_id)["playable"]["hls"], "gone", 60)
+    up.wait_unplayable(recording_id)
     gone = viewer.look()
     assert gone.status_code == 410
     assert gone.headers["link"] == f'</api/recordings/{recording_id}/media>; rel="alternate"'
