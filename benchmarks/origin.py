@@ -3,16 +3,22 @@
 `python -m benchmarks.origin FOLDER POOL CHANNELS` listens on a free port, writes it to
 FOLDER/port, and serves /<channel>/live.m3u8 and /<channel>/<number>.ts until it is killed. The
 pool is played once, from the moment the process starts: every number is other content.
+
+Where there is an nginx it does the TLS and sends the segments, for a fraction of the CPU: the
+recorders that are measured share the cores with it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
+import shutil
+import socket
 import ssl
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -112,7 +118,7 @@ class Live:
             lines.append(f"#EXT-X-PROGRAM-DATE-TIME:{date.isoformat(timespec='milliseconds')}")
             lines.append(f"#EXTINF:{SEGMENT_S:.3f},live")
             # Absolute, as Twitch's are.
-            lines.append(f"{self.address}/{channel}/{number}.ts")
+            lines.append(f"{self.address}/{channel}/{number:04}.ts")
         return "\n".join(lines).encode() + b"\n"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -133,18 +139,52 @@ class Live:
             writer.close()
 
 
-async def run(folder: Path, pool: list[bytes], channels: int) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "certificate.pem", folder / "key.pem")
-    live = Live(pool, channels)
-    server = await asyncio.start_server(live.serve, "127.0.0.1", 0, ssl=context)
-    port = server.sockets[0].getsockname()[1]
+async def run(folder: Path, files: list[Path], channels: int) -> None:
+    live = Live([path.read_bytes() for path in files], channels)
+    if nginx := shutil.which("nginx"):
+        server = await asyncio.start_server(live.serve, "127.0.0.1", 0)
+        port = _start_nginx(nginx, folder, files[0].parent, server.sockets[0].getsockname()[1])
+    else:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(folder / "certificate.pem", folder / "key.pem")
+        server = await asyncio.start_server(live.serve, "127.0.0.1", 0, ssl=context)
+        port = server.sockets[0].getsockname()[1]
     live.address = f"https://127.0.0.1:{port}"
     (folder / "port.new").write_text(str(port))
     (folder / "port.new").rename(folder / "port")
     await server.serve_forever()
 
 
+def _start_nginx(nginx: str, folder: Path, pool_folder: Path, playlists_port: int) -> int:
+    """In one process, which dies with this one; returns its port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    (folder / "nginx.conf").write_text(
+        "daemon off; master_process off; error_log stderr crit;\n"
+        f"pid {folder}/nginx.pid;\n"
+        "events { worker_connections 4096; }\n"
+        "http {\n"
+        "  access_log off; keepalive_timeout 1h; keepalive_requests 1000000;\n"
+        f"  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;\n"
+        "  open_file_cache max=4096;\n"
+        "  server {\n"
+        f"    listen 127.0.0.1:{port} ssl backlog=1024;\n"
+        f"    ssl_certificate {folder}/certificate.pem; ssl_certificate_key {folder}/key.pem;\n"
+        "    ssl_protocols TLSv1.3;\n"
+        f"    location ~ [.]ts$ {{ root {pool_folder}; rewrite ^/[0-9]+/(.*)$ /$1 break; }}\n"
+        f"    location / {{ proxy_pass http://127.0.0.1:{playlists_port}; }}\n"
+        "  }\n"
+        "}\n"
+    )
+    command = ["setpriv", "--pdeathsig", "KILL", nginx, "-p", folder, "-c", folder / "nginx.conf"]
+    subprocess.Popen(command)
+    for _ in range(100):
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return port
+        time.sleep(0.05)
+    raise RuntimeError("nginx does not answer")
+
+
 if __name__ == "__main__":
-    bodies = [path.read_bytes() for path in sorted(Path(sys.argv[2]).glob("*.ts"))]
-    uvloop.run(run(Path(sys.argv[1]), bodies, int(sys.argv[3])))
+    segments = sorted(Path(sys.argv[2]).resolve().glob("*.ts"))
+    uvloop.run(run(Path(sys.argv[1]), segments, int(sys.argv[3])))

@@ -329,7 +329,7 @@ def start_paced_curl(
     config = bench.scratch / "paced.conf"
     config.write_text(
         "".join(
-            f'url = "{url}/{n % recordings}/{n // recordings}.ts"\noutput = "{folder}/{n}.ts"\n'
+            f'url = "{url}/{n % recordings}/{n // recordings:04}.ts"\noutput = "{folder}/{n}.ts"\n'
             for n in range(count)
         )
     )
@@ -344,7 +344,7 @@ def measure_curl(bench: Bench, recordings: int) -> Cost:
         config = bench.scratch / "curl.conf"
         target = bench.scratch / "curl.ts"
         config.write_text(
-            "".join(f'url = "{url}/0/{n}.ts"\noutput = "{target}"\n' for n in range(count))
+            "".join(f'url = "{url}/0/{n:04}.ts"\noutput = "{target}"\n' for n in range(count))
         )
         before, began = _children_cpu_s(), time.monotonic()
         subprocess.run([*CURL, bench.certificate, "-K", config], check=True)
