@@ -177,7 +177,7 @@ def _start_nginx(nginx: str, folder: Path, pool_folder: Path, playlists_port: in
         "}\n"
     )
     command = ["setpriv", "--pdeathsig", "KILL", nginx, "-p", folder, "-c", folder / "nginx.conf"]
-    subprocess.Popen(command)
+    subprocess.Popen([str(word) for word in command])
     for _ in range(100):
         with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
             return port

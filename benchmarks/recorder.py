@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import BinaryIO
 
 import uvloop
@@ -36,6 +37,7 @@ from streamvault.errors import UnknownSource
 from streamvault.hls.capture import Capture
 from streamvault.hls.fetch import Fetcher
 from streamvault.hls.journal import JOURNAL_NAME, read_journal
+from streamvault.hls.memory import collect_rarely
 from streamvault.hls.order import CaptureOrder, Surroundings
 from streamvault.hls.records import SegmentStored
 from streamvault.hls.writer import Disks
@@ -46,6 +48,7 @@ CURL_LIMIT = 1.1
 FURTHER_LIMIT_MB = 0.5
 KEPT_UP = 0.97
 CURL_SEGMENTS = 120
+ROUNDS = 5
 CURL = ("curl", "-sS", "--http1.1", "--cacert")
 POOL_MARGIN_S = 20
 OURS = "StreamVault"
@@ -338,7 +341,8 @@ def start_paced_curl(
 
 
 def measure_curl(bench: Bench, recordings: int) -> Cost:
-    """Segments one after the other over one connection; not live, so it has no bit rate."""
+    """Segments one after the other over one connection, the median of some rounds; not live, so it
+    has no bit rate."""
     count = min(CURL_SEGMENTS, len(bench.pool))
     with bench.origin(1) as url:
         config = bench.scratch / "curl.conf"
@@ -346,12 +350,18 @@ def measure_curl(bench: Bench, recordings: int) -> Cost:
         config.write_text(
             "".join(f'url = "{url}/0/{n:04}.ts"\noutput = "{target}"\n' for n in range(count))
         )
-        before, began = _children_cpu_s(), time.monotonic()
-        subprocess.run([*CURL, bench.certificate, "-K", config], check=True)
-        seconds, cpu_s = time.monotonic() - began, _children_cpu_s() - before
+        began = time.monotonic()
+        cpu_s = median(_run_cpu_s([*CURL, bench.certificate, "-K", config]) for _ in range(ROUNDS))
+        seconds = time.monotonic() - began
         target.unlink()
     mb = sum(path.stat().st_size for path in bench.pool[:count]) / 1e6
     return Cost("curl", recordings, cpu_s, mb, seconds, 0.0)
+
+
+def _run_cpu_s(command: Sequence[object]) -> float:
+    before = _children_cpu_s()
+    subprocess.run([str(word) for word in command], check=True)
+    return _children_cpu_s() - before
 
 
 def _children_cpu_s() -> float:
@@ -386,6 +396,7 @@ async def record(url: str, folder: Path, certificate: Path, recordings: int) -> 
         Capture(CaptureOrder(str(n), f"{url}/{n}/live.m3u8", "best", folder / str(n), 0.0), around)
         for n in range(recordings)
     ]
+    collect_rarely()
     asked = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked.set)
     await asked.wait()

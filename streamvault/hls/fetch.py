@@ -19,6 +19,7 @@ import certifi
 import pycurl
 
 from streamvault.errors import FetchFailed
+from streamvault.hls.memory import keep_freed_memory
 from streamvault.hls.transfers import Transfers
 from streamvault.logs import scrub
 
@@ -42,7 +43,6 @@ ERROR_BODY_BYTES = 64 * 1024  # drained, so that the connection can be used agai
 WEB_ONLY = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS
 E_PROXY = 97  # CURLE_PROXY has no name in pycurl
 NO_PROXY_LOGIN = 407
-KEPT_BYTES = 4 * 1024 * 1024
 PROXY_ERRORS = {pycurl.E_COULDNT_RESOLVE_PROXY, pycurl.E_COULDNT_CONNECT, E_PROXY}
 
 
@@ -81,7 +81,7 @@ class Fetcher:
     """
 
     def __init__(self, ca_bundle: Path | None = None, folder: Path | None = None) -> None:
-        _keep_freed_memory()
+        keep_freed_memory()
         self._authorities = _Authorities(ca_bundle, folder)
         self._transfers = Transfers(MAX_CONNECTIONS)
         self._idle_texts: list[_Text] = []
@@ -184,14 +184,6 @@ class Fetcher:
         self._timer = asyncio.get_running_loop().call_later(HAND_ON_S, self._hand_on)
         for stream in self._streams:
             stream.hand_on()
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep up to twice this much freed memory: segments come and go, and giving their
-    pages back each time doubled the time spent in the kernel. It raises its limits by itself when
-    a large block is freed (mallopt(3), M_MMAP_THRESHOLD); elsewhere this does nothing."""
-    block = bytearray(KEPT_BYTES)
-    del block
 
 
 class _Transfer:

@@ -7,9 +7,7 @@ happens here, in order per disk. What waits in memory is bounded for all recordi
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import errno
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 from streamvault.errors import CaptureError, StorageFull, StorageUnwritable
+from streamvault.hls.memory import give_back_memory
 
 T = TypeVar("T")
 
@@ -28,8 +27,6 @@ QUEUE_BYTES = 48 * 1024 * 1024
 """Handed to writer threads and not written yet."""
 AHEAD_BYTES = 16 * 1024 * 1024
 """Segments fetched ahead, waiting for their turn."""
-FREE_BYTES = 2 * 1024 * 1024
-"""May stay with the process though nothing uses it: a little more than a segment."""
 STORAGE_ERRORS = (StorageFull, StorageUnwritable)
 FULL = {errno.ENOSPC, errno.EDQUOT}
 TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE}
@@ -214,7 +211,7 @@ class Disk:
                 watched = tuple(self._watched)
             for files in watched:
                 files.sync()
-            resident_floor = _give_back_memory(resident_floor)
+            resident_floor = give_back_memory(resident_floor)
 
 
 class Disks:
@@ -250,34 +247,6 @@ class Disks:
         for disk in self._disks.values():
             disk.close()
         self._disks.clear()
-
-
-def _find_malloc_trim() -> Callable[[int], int] | None:
-    try:
-        trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError):
-        return None  # not glibc
-    return trim
-
-
-_malloc_trim = _find_malloc_trim()
-
-
-def _give_back_memory(floor_bytes: int) -> int:
-    """Free pages between blocks stay with the process otherwise: with 25 recordings, 60 MB after
-    they all had caught up at once (malloc_trim(3)).
-
-    Done when that much more is resident than the last time, which is returned: pages that are
-    given back and taken again with each segment cost a single recording 5 % of its CPU."""
-    if _malloc_trim is None or _resident_bytes() < floor_bytes + FREE_BYTES:
-        return floor_bytes
-    _malloc_trim(0)
-    return _resident_bytes()
-
-
-def _resident_bytes() -> int:
-    """proc(5): the second field of statm, in pages. Where there is malloc_trim, there is this."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _device(directory: Path) -> int:
