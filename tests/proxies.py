@@ -16,13 +16,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 PIECE = 64 * 1024
+TRICKLE = 500
+LARGE = 4096
+"""No playlist of a test is."""
 SOCKS_OK = b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00"
 
 
 @dataclass
 class Relay:
     """What it does can be changed while it runs. `mode` is `ok`, `dead` (nobody listens any more,
-    for new and old connections alike), `407`, or `slow` (1 kB/s)."""
+    for new and old connections alike), `407`, `slow` (1 kB/s), or `slow-media`: slow for what is
+    large."""
 
     port: int = 0
     mode: str = "ok"
@@ -56,14 +60,13 @@ class Relay:
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, down: bool
     ) -> None:
-        while True:
-            slow = down and self.mode == "slow"
-            piece = await reader.read(500 if slow else PIECE)
-            if not piece:
-                return
-            if slow:
-                await asyncio.sleep(0.5)
+        while piece := await reader.read(PIECE):
             self.bytes_down += len(piece) if down else 0
+            large = len(piece) > LARGE
+            while down and piece and (self.mode == "slow" or (self.mode == "slow-media" and large)):
+                writer.write(piece[:TRICKLE])
+                piece = piece[TRICKLE:]
+                await asyncio.sleep(0.5)
             writer.write(piece)
             await writer.drain()
 

@@ -79,9 +79,9 @@ class Waiting:
 
     def move_to(self, playback: Playback, *, at_once: bool) -> None:
         """Fetch it by another session; `at_once` does not let a transfer under way end first."""
-        self.playback = playback
-        if at_once and self.task is not None and self.under_way and not self.moved:
-            self.moved = self.task.cancel()
+        before, self.playback = self.playback, playback
+        if at_once and before != playback and self.task is not None and self.under_way:
+            self.moved = self.moved or self.task.cancel()
 
     @property
     def segment(self) -> Segment | None:
@@ -153,6 +153,8 @@ class Health:
     """The proxy of the session at hand; empty: direct."""
     route_failures: int = 0
     """Since the last segment that came by it; one that is the proxy's own fault counts twice."""
+    route_problem: str = ""
+    """What the last one was."""
     alarm: Callable[[], None] = lambda: None
     """Called when it has failed again."""
 
@@ -167,6 +169,7 @@ class Health:
         # An answer of the source itself shows that the proxy works.
         if playback.proxy_id == self.route and (error.by_proxy or not error.status):
             self.route_failures += 2 if error.by_proxy else weight
+            self.route_problem = str(error)
             self.alarm()
 
     def answered(self) -> None:

@@ -313,6 +313,9 @@ class Listing:
         self._check_clock(playlist, taken)
         if self._cut or (not self._joined and (taken or self._cursor.aligned)):
             await self._join(playback, playlist, taken)
+        elif not self._joined:
+            # Nothing new, and what waits need not go on waiting for the session before.
+            self._replace_waiting(playback, playlist)
         for item in taken:
             self._put(self._hole(item) if isinstance(item, Missing) else item, playback)
         self._mark_late(playlist)

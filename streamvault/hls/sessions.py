@@ -94,7 +94,7 @@ class Sessions:
             return
         if health.route_failures >= self._thresholds.proxy_failures:
             self.let_down = True
-            self._routes.failed(playback.proxy_id, health.problem)
+            self._routes.failed(playback.proxy_id, health.route_problem)
 
     def _is_poor(self) -> bool:
         playback, asked_at = self.playback, self._asked_at

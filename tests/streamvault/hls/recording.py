@@ -155,7 +155,7 @@ async def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
 async def stored(capture: Capture, segments: int) -> None:
     """Wait until so many segments are stored."""
     await until(lambda: capture.progress().segments >= segments or capture.task.done())
-    assert capture.progress().segments >= segments, capture.task
+    assert capture.progress().segments >= segments, capture.task.result()
 
 
 def part_bytes(folder: Path) -> list[bytes]:
