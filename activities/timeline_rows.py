@@ -23,6 +23,7 @@ def progress_row(capture: Capture) -> captured.Progress:
         codec=now.codecs,
         totals=asdict(capture.timeline.totals),
         status=Status.RECORDING if now.state == "recording" else Status.RECONNECTING,
+        reason=now.note,
     )
 
 

@@ -26,12 +26,14 @@ class Network:
         """Runs a command in the namespace."""
         return ("ip", "netns", "exec", self.name)
 
-    def pull(self) -> None:
+    @contextmanager
+    def pulled(self) -> Iterator[None]:
         """Packets vanish in both directions; nobody is told."""
         _ip("-n", self.name, "link", "set", "inside", "down")
-
-    def plug_in(self) -> None:
-        _ip("-n", self.name, "link", "set", "inside", "up")
+        try:
+            yield
+        finally:
+            _ip("-n", self.name, "link", "set", "inside", "up")
 
 
 def can_be_made() -> bool:

@@ -40,6 +40,8 @@ class Progress:
     """The contract's `totals`."""
     status: str = str(Status.RECORDING)
     """`recording` or `reconnecting`."""
+    reason: str = ""
+    """What is wrong at present, in one line; empty text says that nothing is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ async def save_progress(
         recording_id,
         status=case((_CAPTURING, progress.status), else_=Recording.status),
         step=case((_CAPTURING, str(Step.RECORD)), else_=Recording.step),
+        reason=case((_CAPTURING, progress.reason), else_=Recording.reason),
         **known,
     )
 

@@ -57,14 +57,18 @@ def test_a_cable_that_is_pulled_costs_what_left_the_window(
     recording_id = up.record(url=channel.url)["id"]
     wait_stored(up, recording_id, 5)
 
-    _cut(network, 10)
+    with network.pulled():
+        time.sleep(10)
     short_s = recovery_s(up, recording_id, channel)
     totals = up.recording(recording_id)["totals"]
     assert (totals["segments_lost"], totals["gap_s"]) == (0, 0)
     wait_stored(up, recording_id, channel.segments + 3)
 
     before = channel.segments
-    _cut(network, cut_s)
+    with network.pulled():
+        time.sleep(cut_s)
+        row = up.recording(recording_id)
+        assert (row["status"], bool(row["reason"])) == ("reconnecting", True)
     back = channel.segments
     long_s = recovery_s(up, recording_id, channel)
     wait_stored(up, recording_id, channel.segments + 2)
@@ -85,11 +89,3 @@ def test_a_cable_that_is_pulled_costs_what_left_the_window(
     assert back - listed - 1 <= found.lost[-1] <= channel.segments - listed
     assert len(found.lost) * SEGMENT_S <= cut_s - WINDOW_S + 2 * SEGMENT_S
     up.wait_status(recording_id, "completed", timeout_s=120)
-
-
-def _cut(network: Network, seconds: float) -> None:
-    network.pull()
-    try:
-        time.sleep(seconds)
-    finally:
-        network.plug_in()

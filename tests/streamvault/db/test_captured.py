@@ -19,13 +19,14 @@ async def opened(db: Database) -> str:
 
 async def test_progress_moves_between_recording_and_reconnecting(db: Database) -> None:
     recording_id = await opened(db)
-    for status in ("recording", "reconnecting", "recording"):
-        progress = Progress(4_000_000, 8.0, 4_000_000, "1080p60", "avc1", {"gap_s": 0}, status)
+    for status, why in (("recording", ""), ("reconnecting", "nothing new"), ("recording", "")):
+        totals = {"gap_s": 0}
+        progress = Progress(4_000_000, 8.0, 4_000_000, "1080p60", "avc1", totals, status, why)
         async with db.begin() as session:
             await captured.save_progress(session, recording_id, progress)
             found = await recordings.get_recording(session, recording_id)
             await session.refresh(found)
-            assert found.status == status
+            assert (found.status, found.reason) == (status, why)
     assert (found.size_bytes, found.duration_s, found.variant) == (4_000_000, 8.0, "1080p60")
 
 
@@ -35,11 +36,11 @@ async def test_a_late_report_does_not_take_a_recording_out_of_processing(db: Dat
         await captured.save_progress(session, recording_id, Progress(10, 1.0, variant="720p"))
         await recordings.set_status(session, recording_id, Status.PROCESSING, step="remux")
     async with db.begin() as session:
-        await captured.save_progress(session, recording_id, Progress(20, 2.0))
+        await captured.save_progress(session, recording_id, Progress(20, 2.0, reason="late"))
     async with db.begin() as session:
         found = await recordings.get_recording(session, recording_id)
     assert (found.status, found.step, found.size_bytes) == ("processing", "remux", 20)
-    assert found.variant == "720p"
+    assert (found.variant, found.reason) == ("720p", "")
 
 
 async def test_a_recording_that_waited_for_room_records_again(db: Database) -> None:
@@ -52,7 +53,7 @@ async def test_a_recording_that_waited_for_room_records_again(db: Database) -> N
         await captured.save_progress(session, recording_id, Progress(20, 2.0))
     async with db.begin() as session:
         found = await recordings.get_recording(session, recording_id)
-    assert (found.status, found.step) == ("recording", "record")
+    assert (found.status, found.step, found.reason) == ("recording", "record", "")
 
 
 async def test_the_journals_view_replaces_the_one_before(db: Database) -> None:
