@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from temporalio import workflow
-from temporalio.common import RetryPolicy
 
 with workflow.unsafe.imports_passed_through():
     from activities.polling import Polling
     from streamvault.contracts import DETECT_QUEUE, PipelineStatus
-
-# The activity returns after 6 h by itself.
-WATCH_TIMEOUT = timedelta(hours=7)
-# It beats every 5 s; a worker that died is missed after this.
-WATCH_HEARTBEAT = timedelta(seconds=20)
-# Nothing else would find a missed stream, so it is tried for ever.
-WATCH_RETRY = RetryPolicy(
-    initial_interval=timedelta(seconds=1),
-    backoff_coefficient=2,
-    maximum_interval=timedelta(seconds=30),
-)
+    from workflows.policies import WATCH_HEARTBEAT, WATCH_RETRY, WATCH_TIMEOUT
 
 
 @workflow.defn

@@ -11,13 +11,8 @@ from temporalio.common import RetryPolicy
 with workflow.unsafe.imports_passed_through():
     from activities.eventsub.watch import EventSub
     from streamvault.contracts import DETECT_QUEUE
+    from workflows.policies import WATCH_HEARTBEAT, WATCH_RETRY, WATCH_TIMEOUT
 
-# The activity returns after 6 h by itself.
-LISTEN_TIMEOUT = timedelta(hours=7)
-LISTEN_HEARTBEAT = timedelta(seconds=20)
-LISTEN_RETRY = RetryPolicy(
-    initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)
-)
 # Two minutes of work, after another round that may be running, and calls that hang.
 CHECK_TIMEOUT = timedelta(minutes=6)
 # The next ten minutes look again anyway.
@@ -32,9 +27,9 @@ class KeepEventSub:
         await workflow.execute_activity_method(
             EventSub.listen,
             task_queue=DETECT_QUEUE,
-            start_to_close_timeout=LISTEN_TIMEOUT,
-            heartbeat_timeout=LISTEN_HEARTBEAT,
-            retry_policy=LISTEN_RETRY,
+            start_to_close_timeout=WATCH_TIMEOUT,
+            heartbeat_timeout=WATCH_HEARTBEAT,
+            retry_policy=WATCH_RETRY,
             summary="hear of streams",
         )
         workflow.continue_as_new()

@@ -22,3 +22,14 @@ CATALOG_RETRY = RetryPolicy(
 
 # A weekend away; after it a parked pipeline fails, and the Failed list is the dead-letter list.
 PARKED_FOR = timedelta(hours=72)
+
+# The poll, the watchdog and EventSub are one long activity each, which returns after 6 h by itself.
+WATCH_TIMEOUT = timedelta(hours=7)
+# It beats every 5 s; a worker that died is missed after this.
+WATCH_HEARTBEAT = timedelta(seconds=20)
+# Nothing else would find or notice what they do, so they are tried for ever.
+WATCH_RETRY = RetryPolicy(
+    initial_interval=timedelta(seconds=1),
+    backoff_coefficient=2,
+    maximum_interval=timedelta(seconds=30),
+)

@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
+from tests import networks
 from tests.e2e.conftest import channel, gate, own_up, shared_up
+from tests.fake_twitch.client import FakeTwitch
+from tests.networks import Network
 
 __all__ = ["channel", "gate", "own_up", "shared_up"]
 
@@ -46,6 +52,19 @@ def hang_s(pytestconfig: pytest.Config) -> int:
 @pytest.fixture
 def cycles(pytestconfig: pytest.Config) -> int:
     return int(pytestconfig.getoption("--cycles", default=LONGER["--cycles"][0]))
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    with networks.network() as made:
+        yield made
+
+
+@pytest.fixture
+def far_twitch(network: Network, tmp_path: Path) -> Iterator[FakeTwitch]:
+    """On the other end of the cable."""
+    with FakeTwitch(tmp_path, "--host", network.address, inside=network.inside) as fake:
+        yield fake
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

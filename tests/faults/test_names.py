@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -21,18 +20,6 @@ pytestmark = pytest.mark.skipif(not networks.can_be_made(), reason="needs root a
 
 HOST = "edge.hls.ttvnw.net"
 EACH_S = 12
-
-
-@pytest.fixture
-def network() -> Iterator[Network]:
-    with networks.network() as made:
-        yield made
-
-
-@pytest.fixture
-def far_twitch(network: Network, tmp_path: Path) -> Iterator[FakeTwitch]:
-    with FakeTwitch(tmp_path, "--host", network.address, inside=network.inside) as fake:
-        yield fake
 
 
 @pytest.fixture

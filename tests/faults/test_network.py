@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -20,19 +19,6 @@ pytestmark = pytest.mark.skipif(not networks.can_be_made(), reason="needs root a
 WINDOW_S = 30
 SEGMENT_S = 2
 """As Twitch."""
-
-
-@pytest.fixture
-def network() -> Iterator[Network]:
-    with networks.network() as made:
-        yield made
-
-
-@pytest.fixture
-def far_twitch(network: Network, tmp_path: Path) -> Iterator[FakeTwitch]:
-    """On the other end of the cable."""
-    with FakeTwitch(tmp_path, "--host", network.address, inside=network.inside) as fake:
-        yield fake
 
 
 @pytest.fixture
