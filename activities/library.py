@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamvault.db import recordings, streams
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from streamvault import templates
+from streamvault.db import recordings, streamers, streams
 from streamvault.db.models import Recording, StreamEvent
 from streamvault.db.session import Database
 from streamvault.hls.journal import JOURNAL_NAME, read_journal
@@ -25,6 +28,8 @@ class Shelved:
 
     recording: Recording
     episode: int
+    name: Path
+    """Of a final file that is to be made, relative to the shelf."""
     libraries: tuple[Path, ...]
     shelf: Path
     """That of the libraries which has, or gets, the final file and what is beside it."""
@@ -39,19 +44,11 @@ class Shelved:
     @property
     def final(self) -> Path:
         """The final file, or what its name will be."""
-        if self.recording.path:
-            return self.shelf / self.recording.path
-        season = self.work.parent.parent.relative_to(self.libraries[0])
-        return self.shelf / season / f"{self._stem}.mp4"
+        return self.shelf / (self.recording.path or self.name)
 
     def beside(self, ending: str) -> Path:
         """A file of the same stem, such as `-poster.jpg`."""
         return self.final.with_name(f"{self.final.stem}{ending}")
-
-    @property
-    def _stem(self) -> str:
-        row = self.recording
-        return naming.recording_stem(row.streamer_name, row.started_at, self.episode, row.title)
 
     @property
     def parts(self) -> list[PartFile]:
@@ -103,15 +100,34 @@ async def take_from_shelf(
         episode = await recordings.allocate_episode(
             session,
             recording_id,
-            naming.safe_name(recording.streamer_name, naming.MAX_STREAMER_BYTES),
+            naming.safe_name(recording.streamer_name, naming.MAX_TOKEN_BYTES),
             recording.started_at.date(),
         )
+        name = await _name(session, recording, episode)
         events = await streams.list_channel_events(session, recording_id)
     work = libraries[0] / (recording.directory or "")
     journal = await asyncio.to_thread(read_journal, work / JOURNAL_NAME)
     timeline = Timeline(journal.records)
     shelf = await asyncio.to_thread(_choose_shelf, libraries, recording, timeline.size_bytes)
-    return Shelved(recording, episode, libraries, shelf, work, timeline, events, ad_chapters)
+    return Shelved(recording, episode, name, libraries, shelf, work, timeline, events, ad_chapters)
+
+
+async def _name(session: AsyncSession, row: Recording, episode: int) -> Path:
+    """By the streamer's own template, if there is one."""
+    streamer = await streamers.find_by_id(session, row.streamer_id)
+    stream = await streams.find_by_id(session, row.stream_id)
+    named = naming.Named(
+        streamer=row.streamer_name,
+        started_at=row.started_at,
+        number=episode,
+        title=row.title,
+        category=row.category,
+        login=row.streamer_login or row.streamer_name,
+        quality=row.variant or row.quality,
+        stream_id=stream.platform_stream_id if stream else "",
+    )
+    template = streamer.naming if streamer else ""
+    return naming.recording_path(template or templates.DEFAULT, named)
 
 
 def _choose_shelf(libraries: tuple[Path, ...], recording: Recording, size_bytes: int) -> Path:

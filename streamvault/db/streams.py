@@ -18,6 +18,11 @@ from streamvault.errors import NotFound
 DEBOUNCE = timedelta(seconds=3)
 
 
+async def find_by_id(session: AsyncSession, stream_id: UUID | None) -> Stream | None:
+    """None: of a source whose streams have no names."""
+    return await session.get(Stream, stream_id) if stream_id else None
+
+
 async def note_stream(
     session: AsyncSession,
     platform: str,

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from streamvault import templates
 from streamvault.errors import InvalidInput
 
 MAX_STEM_BYTES = 180  # leaves room below 255 for `.storyboard…` suffixes and hidden temporary names
-MAX_STREAMER_BYTES = 60
+MAX_TOKEN_BYTES = 60
+TIMES = ("year", "month", "day", "hour", "minute")
+_SEPARATORS = re.compile(r"(?: -)+ - ?")
 _FORBIDDEN = frozenset('<>:"/\\|?*')
 # Windows refuses these as names, with or without an extension.
 _RESERVED = frozenset(
@@ -30,24 +35,53 @@ def episode_code(started_at: datetime, number: int) -> str:
     return f"S{day:%Y}E{day:%m%d}{number:02d}"
 
 
-def recording_stem(streamer: str, started_at: datetime, number: int, title: str) -> str:
-    """`<streamer> - S<YYYY>E<MMDDnn> - <title>`, at most 180 bytes; the title gives way."""
-    head = f"{safe_name(streamer, MAX_STREAMER_BYTES)} - {episode_code(started_at, number)}"
-    room = MAX_STEM_BYTES - len(head.encode()) - len(" - ")
-    words = _clean(title, room)
-    return f"{head} - {words}" if words else head
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What a template may speak of."""
+
+    streamer: str
+    started_at: datetime
+    number: int
+    """Of the day's streams, from 1."""
+    title: str = ""
+    category: str = ""
+    login: str = ""
+    quality: str = ""
+    stream_id: str = ""
+
+    @property
+    def values(self) -> dict[str, str]:
+        """By token; times are UTC. None but the title is longer than 60 bytes."""
+        start = self.started_at.astimezone(UTC)
+        texts = ("category", "login", "quality", "stream_id")
+        return {
+            "streamer": safe_name(self.streamer, MAX_TOKEN_BYTES),
+            "title": _clean(self.title, 4 * MAX_STEM_BYTES),
+            "episode": episode_code(start, self.number),
+            **{name: _clean(getattr(self, name), MAX_TOKEN_BYTES) for name in texts},
+            **dict(zip(TIMES, f"{start:%Y %m %d %H %M}".split(), strict=True)),
+        }
 
 
-def library_path(
-    library: Path, streamer: str, started_at: datetime, number: int, title: str
-) -> Path:
-    """`<library>/<streamer>/Season <YYYY>/<stem>.mp4`; always below `library`."""
-    season = f"Season {started_at.astimezone(UTC):%Y}"
-    stem = recording_stem(streamer, started_at, number, title)
-    path = library / safe_name(streamer, MAX_STREAMER_BYTES) / season / f"{stem}.mp4"
-    if not path.resolve().is_relative_to(library.resolve()):
-        raise InvalidInput("the folder leads out of the library")
-    return path
+def recording_path(template: str, named: Named, ending: str = ".mp4") -> Path:
+    """Relative to the library and always below it; a folder that comes out empty is left out. The
+    file's name has at most 180 bytes and its ending, and the title gives way."""
+    values = named.values
+    *folders, stem = map(_tidy, templates.fill(template, values))
+    most = MAX_STEM_BYTES - 1  # one is for what makes a name safe
+    if (excess := len(stem.encode()) - most) > 0:
+        title = values["title"]
+        shorter = _cut(title, len(title.encode()) - excess).rstrip(". ")
+        stem = _tidy(templates.fill(template, {**values, "title": shorter})[-1])
+    if len(stem.encode()) > most:
+        # Cut at its end it might lose what keeps it apart.
+        stem = f"{values['streamer']} - {values['episode']}"
+    return Path(*(safe_name(folder) for folder in folders if folder), safe_name(stem) + ending)
+
+
+def _tidy(part: str) -> str:
+    """Without the separators that tokens without a value leave behind."""
+    return _SEPARATORS.sub(" - ", " ".join(part.split())).strip(" -")
 
 
 def safe_name(text: str, max_bytes: int = MAX_STEM_BYTES) -> str:
@@ -74,10 +108,10 @@ def _character(character: str) -> str:
 
 def _cut(name: str, max_bytes: int) -> str:
     """At most `max_bytes` of UTF-8, cut between characters and not inside a joined emoji."""
-    data = name.encode()
-    if len(data) <= max_bytes:
+    data, most = name.encode(), max(max_bytes, 0)
+    if len(data) <= most:
         return name
-    cut = data[: max(max_bytes, 0)].decode(errors="ignore")
+    cut = data[:most].decode(errors="ignore")
     following = name[len(cut)]
     while cut and (
         following in _JOINERS or unicodedata.combining(following) or cut[-1] == "\u200d"
@@ -91,4 +125,4 @@ def work_directory(streamer: str, started_at: datetime, recording_id: str) -> Pa
 
     Hidden, since media servers take other folders for seasons."""
     season = f"Season {started_at.astimezone(UTC):%Y}"
-    return Path(safe_name(streamer, MAX_STREAMER_BYTES), season, ".streamvault", recording_id)
+    return Path(safe_name(streamer, MAX_TOKEN_BYTES), season, ".streamvault", recording_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from datetime import datetime
 from pathlib import Path
 
 import av
@@ -93,6 +94,25 @@ def test_the_playlist_plays_from_the_first_second_while_recording(
     gone = shared_up.http.get(url)
     assert gone.status_code == 410
     assert "media" in gone.text
+
+
+def test_a_streamers_own_template_names_the_file(shared_up: Up, channel: FakeChannel) -> None:
+    streamer_id = shared_up.follow(channel.login)
+    body = {"naming": "by category/{category}/{login} {title} [{quality}] {episode}"}
+    changed = shared_up.call("PATCH", f"/api/streamers/{streamer_id}", body)
+    assert changed.status_code == 200, changed.text
+    recording = shared_up.record(streamer_id=streamer_id)
+    shared_up.wait_segments(recording["id"], 4)
+    channel.offline()
+    done = shared_up.wait_status(recording["id"], "completed")
+    started = datetime.fromisoformat(done["started_at"])
+    name = f"{channel.login} First title [{done['quality']}] S{started:%Y}E{started:%m%d}01"
+    final = shared_up.library / "by category" / "Chess" / f"{name}.mp4"
+    assert shared_up.library / done["path"] == final
+    assert decoded(final) == decoded(channel.content())
+    assert final.with_suffix(".nfo").exists()
+    report = shared_up.get(f"/api/recordings/{recording['id']}/report")
+    assert [told["name"] for told in report["files"]] == [final.name]
 
 
 def _wait_for_recordings(up: Up, channel: FakeChannel) -> list[dict[str, str]]:
