@@ -8,15 +8,19 @@ import socket
 # Below the range (32768 and up) from which the kernel gives ports to outgoing connections: one of
 # those must not sit on a server's port while that server restarts.
 _RANGE = range(20_000, 32_000)
+_given: set[int] = set()
+"""Their programs may not listen yet, or just be restarting."""
 
 
 def free_ports(count: int) -> list[int]:
-    """Distinct ports of 127.0.0.1 on which nobody listens now; somebody may the next moment."""
+    """Ports of 127.0.0.1 on which nobody listens now, and which were never given to another
+    program of this process; somebody else may take one the next moment."""
     found: list[int] = []
     for port in random.sample(_RANGE, len(_RANGE)):
-        if is_free("127.0.0.1", port):
+        if port not in _given and is_free("127.0.0.1", port):
             found.append(port)
         if len(found) == count:
+            _given.update(found)
             return found
     raise OSError(f"no {count} free ports on 127.0.0.1")
 
