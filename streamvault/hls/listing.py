@@ -31,7 +31,6 @@ from streamvault.hls.thresholds import Thresholds
 from streamvault.hls.watching import Watching
 from streamvault.source import Playback, Transport
 
-RETRY_MAX_S = 4.0
 REFUSED = {401, 403}
 GONE = {404, 410}
 
@@ -429,7 +428,9 @@ class Listing:
     def _pause_s(self) -> float:
         limits = self._thresholds
         if self._failures:
-            return min(limits.playlist_retry_s * 2.0 ** (self._failures - 1), RETRY_MAX_S)
+            # At most the usual pace: of what is away, each second counts once it is back.
+            doubled_s = limits.playlist_retry_s * 2.0 ** min(self._failures - 1, 10)
+            return min(doubled_s, limits.poll_max_s)
         if self.playback is None:
             return limits.playlist_retry_s
         return min(max(self._target_s / 2, limits.poll_min_s), limits.poll_max_s)

@@ -16,7 +16,7 @@ class Thresholds:
     poll_max_s: float = 2.0
     playlist_timeout_s: float = 5.0
     playlist_retry_s: float = 0.5
-    """Doubles up to 4 s."""
+    """Doubles up to `poll_max_s`."""
     playlist_failures: int = 3
     """So many in a row, and the source is resolved again."""
 
