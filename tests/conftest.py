@@ -91,3 +91,18 @@ async def temporal_skipping() -> AsyncIterator[WorkflowEnvironment]:
             )
         )
         yield environment
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table of faults: what each cost, and what the report says that it cost."""
+    reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, [])]
+    lines = [
+        str(text)
+        for report in reports
+        for name, text in getattr(report, "user_properties", [])
+        if name == "fault" and report.when == "call"
+    ]
+    if lines:
+        terminalreporter.section("faults")
+        for line in sorted(lines):
+            terminalreporter.write_line(line)

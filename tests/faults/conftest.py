@@ -65,18 +65,3 @@ def far_twitch(network: Network, tmp_path: Path) -> Iterator[FakeTwitch]:
     """On the other end of the cable."""
     with FakeTwitch(tmp_path, "--host", network.address, inside=network.inside) as fake:
         yield fake
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The table of faults: what each cost, and what the report says that it cost."""
-    reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, [])]
-    lines = [
-        str(text)
-        for report in reports
-        for name, text in getattr(report, "user_properties", [])
-        if name == "fault" and report.when == "call"
-    ]
-    if lines:
-        terminalreporter.section("faults")
-        for line in sorted(lines):
-            terminalreporter.write_line(line)
