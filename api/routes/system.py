@@ -23,6 +23,7 @@ router = APIRouter(tags=["system"])
 PLACES = {
     "recordings": "/api/recordings",
     "streamers": "/api/streamers",
+    "proxies": "/api/proxies",
     "pipelines": "/api/pipelines",
     "dead_letters": "/api/dead-letters",
     "twitch": "/api/twitch/status",
@@ -118,5 +119,5 @@ def _row(row: Recording) -> str:
         links.append(f'<a href="{base}/playlist.m3u8">playlist</a>')
     if row.path:
         links.append(f'<a href="{base}/media">file</a>')
-    about = " · ".join(filter(None, (row.streamer_name, row.title, row.status)))
+    about = " · ".join(filter(None, (row.streamer_name, row.title, row.status, row.reason)))
     return f"<p>{escape(about)}<br>{' '.join(links)}</p>"
