@@ -137,7 +137,7 @@ def _of_token(name: str, row: SealedCredential, now: datetime, hint: str) -> Che
 
 
 def of_proxies(rows: Sequence[Proxy]) -> Check:
-    """By the last look through each stored one; recorders look every minute."""
+    """By the last look through each; the control worker looks every minute."""
     used = [row for row in rows if row.enabled]
     if not used:
         return Check("proxies", OFF, "none are stored" if not rows else "all are switched off")

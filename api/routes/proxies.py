@@ -90,7 +90,7 @@ async def delete(proxy_id: str, deps: Deps) -> None:
 
 @router.post("/{proxy_id}/check", status_code=202)
 async def check(proxy_id: str, deps: Deps) -> ProxyItem:
-    """Have a recorder look through it now; the answer shows in `checked_at`, `ok` and `error`."""
+    """Have the control worker look through it; the answer shows in `checked_at`, `ok`, `error`."""
     _refuse_setting(proxy_id)
     async with deps.db.begin() as session:
         row = await proxies.get_proxy(session, proxy_id)
