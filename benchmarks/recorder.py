@@ -37,7 +37,6 @@ from streamvault.errors import UnknownSource
 from streamvault.hls.capture import Capture
 from streamvault.hls.fetch import Fetcher
 from streamvault.hls.journal import JOURNAL_NAME, read_journal
-from streamvault.hls.memory import collect_rarely
 from streamvault.hls.order import CaptureOrder, Surroundings
 from streamvault.hls.records import SegmentStored
 from streamvault.hls.writer import Disks
@@ -396,7 +395,6 @@ async def record(url: str, folder: Path, certificate: Path, recordings: int) -> 
         Capture(CaptureOrder(str(n), f"{url}/{n}/live.m3u8", "best", folder / str(n), 0.0), around)
         for n in range(recordings)
     ]
-    collect_rarely()
     asked = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked.set)
     await asked.wait()

@@ -16,7 +16,6 @@ from roles.parts import Parts, new_worker
 from streamvault.contracts import RECORD_QUEUE, host_queue
 from streamvault.hls.captures import Captures
 from streamvault.hls.fetch import Fetcher
-from streamvault.hls.memory import collect_rarely
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +31,6 @@ def recorder_workers(client: Client, parts: Parts, captures: Captures) -> list[W
         host_id=parts.host_id,
         look_every_s=parts.settings.poll_interval_s,
     )
-    collect_rarely()
     return [
         new_worker(client, RECORD_QUEUE, [recording.claim], slots=RECORDER_SLOTS),
         new_worker(

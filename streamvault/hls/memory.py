@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,16 +10,6 @@ from pathlib import Path
 KEPT_BYTES = 4 * 1024 * 1024
 FREE_BYTES = 2 * 1024 * 1024
 """May stay with the process though nothing uses it: a little more than a segment."""
-COLLECT_AFTER = 20_000
-"""New objects; the default of 700 is reached several times by each round of polls."""
-
-
-def collect_rarely() -> None:
-    """What is there now stays for good, and is not looked through again; of what comes, cycles are
-    rare. Looking for them at the default rate took a tenth of the CPU of fifty recordings."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(COLLECT_AFTER)
 
 
 def keep_freed_memory() -> None:
