@@ -75,7 +75,7 @@ async def _run(settings: Settings, roles: frozenset[str]) -> int:
         for worker in await _build(client, parts, roles, captures):
             await stack.enter_async_context(worker)
         if "control" in roles:
-            _in_background(_look_after_the_watchdog(client), stack)
+            _in_background(_look_after_what_runs(client, parts), stack)
         if "processor" in roles:
             _in_background(_keep_tidy(parts), stack)
         for queue in _must_poll(roles):
@@ -133,10 +133,10 @@ async def _build(
     return workers
 
 
-async def _look_after_the_watchdog(client: Client) -> None:
-    from roles.control import look_after_the_watchdog
+async def _look_after_what_runs(client: Client, parts: Parts) -> None:
+    from roles.control import look_after_what_runs
 
-    await look_after_the_watchdog(client)
+    await look_after_what_runs(client, parts)
 
 
 async def _keep_tidy(parts: Parts) -> None:

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from streamvault import templates
-from streamvault.db import recordings, streamers, streams
-from streamvault.db.models import Recording, StreamEvent
+from streamvault.db import preferences, recordings, streamers, streams
+from streamvault.db.models import Recording, Stream, StreamEvent
 from streamvault.db.session import Database
 from streamvault.hls.journal import JOURNAL_NAME, read_journal
 from streamvault.hls.room import Room
@@ -113,10 +112,18 @@ async def take_from_shelf(
 
 
 async def _name(session: AsyncSession, row: Recording, episode: int) -> Path:
-    """By the streamer's own template, if there is one."""
+    """By the streamer's own template, else by the general one."""
     streamer = await streamers.find_by_id(session, row.streamer_id)
     stream = await streams.find_by_id(session, row.stream_id)
-    named = naming.Named(
+    template = streamer.naming if streamer else ""
+    if not template:
+        template = (await preferences.get_preferences(session)).naming
+    return naming.recording_path(template, name_of(row, episode, stream))
+
+
+def name_of(row: Recording, episode: int, stream: Stream | None) -> naming.Named:
+    """What a template may say of it."""
+    return naming.Named(
         streamer=row.streamer_name,
         started_at=row.started_at,
         number=episode,
@@ -126,8 +133,6 @@ async def _name(session: AsyncSession, row: Recording, episode: int) -> Path:
         quality=row.variant or row.quality,
         stream_id=stream.platform_stream_id if stream else "",
     )
-    template = streamer.naming if streamer else ""
-    return naming.recording_path(template or templates.DEFAULT, named)
 
 
 def _choose_shelf(libraries: tuple[Path, ...], recording: Recording, size_bytes: int) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any
 
 from temporalio.client import (
     Client,
@@ -20,7 +21,16 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from streamvault.contracts import DETECT_QUEUE, PICTURES_ID, SUBSCRIPTIONS_ID, TOKENS_ID
+from streamvault.contracts import (
+    CONTROL_QUEUE,
+    DETECT_QUEUE,
+    PICTURES_ID,
+    RETENTION_ID,
+    SUBSCRIPTIONS_ID,
+    TOKENS_ID,
+    SweepInput,
+    media_queue,
+)
 from streamvault.errors import DependencyUnavailable
 from streamvault.settings import Settings
 
@@ -32,7 +42,7 @@ CATCH_UP = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One workflow without input. `at_start` runs it also whenever a worker starts.
+    """One workflow. `at_start` runs it also whenever a worker starts.
 
     Workflows import activities, so that their classes cannot be imported here."""
 
@@ -41,6 +51,9 @@ class Job:
     every: timedelta
     at_start: bool = True
     jitter: timedelta = timedelta(seconds=10)
+    queue: str = DETECT_QUEUE
+    order: tuple[Any, ...] = ()
+    """Its input."""
 
 
 JOBS = (
@@ -60,15 +73,33 @@ async def ensure_schedules(
     if not settings.detection:
         return
     for job in jobs:
-        try:
-            if settings.twitch_client_id:
-                await _ensure(client, job, renew)
-            else:
-                await _remove(client, job)
-        except RPCError as error:
-            raise DependencyUnavailable(
-                f"Temporal does not take the schedule {job.id}: {error.status.name.lower()}"
-            ) from None
+        await ensure_job(client, job, renew=renew, wanted=bool(settings.twitch_client_id))
+
+
+async def ensure_job(client: Client, job: Job, *, renew: bool = True, wanted: bool = True) -> None:
+    """Raises DependencyUnavailable."""
+    try:
+        if wanted:
+            await _ensure(client, job, renew)
+        else:
+            await _remove(client, job)
+    except RPCError as error:
+        raise DependencyUnavailable(
+            f"Temporal does not take the schedule {job.id}: {error.status.name.lower()}"
+        ) from None
+
+
+def retention_job(host_id: str) -> Job:
+    """What is deleted goes within a quarter of an hour, and so does what the rules say."""
+    queue = media_queue(host_id)
+    return Job(
+        RETENTION_ID,
+        "SweepLibrary",
+        timedelta(minutes=15),
+        at_start=False,
+        queue=CONTROL_QUEUE,
+        order=(SweepInput(queue),),
+    )
 
 
 async def _ensure(client: Client, job: Job, renew: bool) -> None:
@@ -96,7 +127,9 @@ async def _remove(client: Client, job: Job) -> None:
 
 def _schedule(job: Job) -> Schedule:
     return Schedule(
-        action=ScheduleActionStartWorkflow(job.workflow, id=job.id, task_queue=DETECT_QUEUE),
+        action=ScheduleActionStartWorkflow(
+            job.workflow, args=job.order, id=job.id, task_queue=job.queue
+        ),
         spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=job.every)], jitter=job.jitter),
         policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=CATCH_UP),
     )

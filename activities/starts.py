@@ -21,13 +21,17 @@ from activities.wishes import wish_of
 from streamvault.contracts import (
     CONTROL_QUEUE,
     PROCESSING_STEPS,
+    RETENTION_ID,
+    JobInput,
     Probed,
     ProbeInput,
     ProcessInput,
     RecordStreamInput,
     Status,
     Step,
+    SweepInput,
     VerifyInput,
+    job_workflow_id,
     media_queue,
     processing_workflow_id,
     stream_workflow_id,
@@ -50,6 +54,8 @@ RECORD_STREAM = "RecordStream"
 PROCESS_RECORDING = "ProcessRecording"
 VERIFY_RECORDING = "VerifyRecording"
 PROBE_SOURCE = "ProbeSource"
+RUN_JOB = "RunJob"
+SWEEP_LIBRARY = "SweepLibrary"
 SV_STAGE = SearchAttributeKey.for_keyword("SvStage")
 SV_STREAMER = SearchAttributeKey.for_keyword("SvStreamer")
 
@@ -187,6 +193,32 @@ async def start_verifying(client: Client, recording: Recording, host_id: str) ->
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
             static_summary=_summary(recording),
+        )
+    except RPCError as error:
+        raise temporal_away(error) from None
+
+
+async def start_job(client: Client, job_id: str) -> None:
+    """Raises DependencyUnavailable."""
+    await _start_once(client, RUN_JOB, JobInput(job_id), job_workflow_id(job_id))
+
+
+async def start_sweep(client: Client, host_id: str) -> None:
+    """Remove what is to go now; one that is under way will do. Raises DependencyUnavailable."""
+    await _start_once(
+        client, SWEEP_LIBRARY, SweepInput(media_queue(host_id)), f"{RETENTION_ID}-now"
+    )
+
+
+async def _start_once(client: Client, workflow: str, order: object, workflow_id: str) -> None:
+    try:
+        await client.start_workflow(
+            workflow,
+            order,
+            id=workflow_id,
+            task_queue=CONTROL_QUEUE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
         )
     except RPCError as error:
         raise temporal_away(error) from None

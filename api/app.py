@@ -19,6 +19,7 @@ from api.routes import (
     dead_letters,
     following,
     health,
+    jobs,
     media,
     pictures,
     pipelines,
@@ -27,6 +28,9 @@ from api.routes import (
     streamers,
     system,
     twitch,
+)
+from api.routes import (
+    settings as settings_routes,
 )
 from api.temporal import Temporal
 from api.twitch import TwitchDoor
@@ -70,7 +74,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.shared = shared
     for module in (
-        *(recordings, media, streamers, following, pictures),
+        *(recordings, media, jobs, settings_routes, streamers, following, pictures),
         *(pipelines, dead_letters, proxies, twitch, health, system),
     ):
         app.include_router(module.router)

@@ -33,6 +33,7 @@ def _check_quality(text: str) -> str:
 
 Quality = Annotated[str, StringConstraints(max_length=200), AfterValidator(_check_quality)]
 Address = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
+MARKS = ("locked", "watched", "position_s", "deleted_at", "deleted_why", "purge_at")
 ProcessingStep = Literal["remux", "thumbnails", "chapters", "sidecars", "notify"]
 
 
@@ -155,6 +156,14 @@ class RecordingItem(BaseModel):
     bitrate_bps: int
     workflow_id: str
     path: str | None
+    locked: bool
+    watched: bool
+    position_s: float
+    """Where somebody stopped watching."""
+    deleted_at: datetime | None
+    deleted_why: str
+    purge_at: datetime | None
+    """Until then `undelete` brings it back."""
     playable: Playable
     chapters: list[Chapter]
     totals: Totals
@@ -217,6 +226,7 @@ def _recording(row: models.Recording) -> dict[str, Any]:
         "bitrate_bps": row.bitrate_bps,
         "workflow_id": row.workflow_id,
         "path": row.path,
+        **{name: getattr(row, name) for name in MARKS},
         "playable": Playable(hls=has_parts(row), media=row.path is not None),
         "chapters": _chapters(row),
         "totals": Totals(**{k: v for k, v in totals.items() if k in Totals.model_fields}),

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_
 from api.schemas import Address, Body, Quality
 from streamvault import filters, templates
 from streamvault.db import models
+from streamvault.db.preferences import Preferences
 from streamvault.db.streamers import Figures
 from streamvault.filters import Filters
 from streamvault.settings import Settings
@@ -51,7 +52,10 @@ Entries = Annotated[
 Codecs = Annotated[list[Codec], Field(min_length=1), AfterValidator(_check_codecs)]
 Grace = Annotated[float, Field(ge=0, le=86_400)]
 Policy = Literal["direct", "proxy-first", "proxy-only"]
-Days = Annotated[int, Field(ge=1, le=36_500)]
+Days = Annotated[int, Field(ge=0, le=36_500)]
+"""0 is without limit, as for the two below."""
+Count = Annotated[int, Field(ge=0, le=1_000_000)]
+Bytes = Annotated[int, Field(ge=0, le=2**53)]
 Template = Annotated[str, AfterValidator(_check_template)]
 
 
@@ -103,6 +107,8 @@ class StreamerChange(Body):
     end_grace_s: Grace | None = None
     naming: Template | None = None
     retention_days: Days | None = None
+    retention_count: Count | None = None
+    retention_bytes: Bytes | None = None
     proxy_policy: Policy | None = None
 
     def apply(self, row: models.Streamer) -> None:
@@ -143,12 +149,14 @@ class StreamerSettings(BaseModel):
     filters: Setting[FilterLists]
     end_grace_s: Setting[float]
     naming: Setting[str]
-    retention_days: Setting[int | None]
+    retention_days: Setting[int]
+    """0 keeps recordings for ever; likewise below."""
+    retention_count: Setting[int]
+    retention_bytes: Setting[int]
     proxy_policy: Setting[str]
-    """Null keeps recordings for ever."""
 
     @classmethod
-    def of(cls, row: models.Streamer, settings: Settings) -> StreamerSettings:
+    def of(cls, row: models.Streamer, settings: Settings, general: Preferences) -> StreamerSettings:
         quality = None if row.quality == DEFAULT_QUALITY else row.quality
         own_codecs = row.codecs.split(",") if row.codecs else None
         found = Filters.read(row.filters)
@@ -158,8 +166,10 @@ class StreamerSettings(BaseModel):
             codecs=Setting[list[str]].of(own_codecs, list(DEFAULT_CODECS)),
             filters=Setting[FilterLists].of(own_filters, FilterLists()),
             end_grace_s=Setting[float].of(row.end_grace_s, settings.end_grace_s),
-            naming=Setting[str].of(row.naming or None, templates.DEFAULT),
-            retention_days=Setting[int | None].of(row.retention_days, None),
+            naming=Setting[str].of(row.naming or None, general.naming),
+            retention_days=Setting[int].of(row.retention_days, general.retention_days),
+            retention_count=Setting[int].of(row.retention_count, general.retention_count),
+            retention_bytes=Setting[int].of(row.retention_bytes, general.retention_bytes),
             proxy_policy=Setting[str].of(row.proxy_policy or None, settings.default_proxy_policy),
         )
 
@@ -192,7 +202,9 @@ class StreamerItem(BaseModel):
     settings: StreamerSettings
 
     @classmethod
-    def of(cls, row: models.Streamer, figures: Figures, settings: Settings) -> StreamerItem:
+    def of(
+        cls, row: models.Streamer, figures: Figures, settings: Settings, general: Preferences
+    ) -> StreamerItem:
         return cls(
             id=row.id,
             platform=row.platform,
@@ -214,7 +226,7 @@ class StreamerItem(BaseModel):
             recording_id=figures.open_recording,
             recordings=figures.recordings,
             size_bytes=figures.size_bytes,
-            settings=StreamerSettings.of(row, settings),
+            settings=StreamerSettings.of(row, settings, general),
         )
 
 

@@ -9,7 +9,9 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.catalog import Catalog
+from activities.jobs import Jobs
 from activities.notify import Notify
+from activities.schedules import ensure_job, retention_job
 from activities.streams import Streams
 from activities.watchdog import Watchdog
 from activities.watches import ensure_watchdog
@@ -19,6 +21,7 @@ from streamvault.errors import DependencyUnavailable
 from streamvault.notify.targets import Targets
 from workflows.deliver_notification import DeliverNotification
 from workflows.keep_watch import KeepWatch
+from workflows.library_work import RunJob, SweepLibrary
 from workflows.probe_source import ProbeSource
 from workflows.process_recording import ProcessRecording
 from workflows.record_stream import RecordStream
@@ -30,13 +33,18 @@ CONTROL_SLOTS = 100
 LOOK_AFTER_S = 20.0
 
 
-async def look_after_the_watchdog(client: Client) -> None:
-    """Start it, and again when Temporal has lost it, until cancelled."""
+async def look_after_what_runs(client: Client, parts: Parts) -> None:
+    """Start the watchdog and what the clock starts, and again when Temporal has lost them, until
+    cancelled. A stack that was started for one recording deletes nothing."""
+    renew = True
     while True:
         try:
             await ensure_watchdog(client)
+            if parts.settings.detection:
+                await ensure_job(client, retention_job(parts.host_id), renew=renew)
+            renew = False
         except DependencyUnavailable as error:
-            log.warning("the watchdog is not started", extra={"why": error.one_line})
+            log.warning("not started", extra={"why": error.one_line})
         await asyncio.sleep(LOOK_AFTER_S)
 
 
@@ -57,6 +65,7 @@ def control_worker(client: Client, parts: Parts) -> Worker:
             catalog.can_resume,
             notify.announce,
             notify.deliver,
+            Jobs(parts.db).run_job,
             Watchdog(parts.db, client, parts.host_id, parts.settings.library).watch_over,
         ],
         workflows=[
@@ -66,6 +75,8 @@ def control_worker(client: Client, parts: Parts) -> Worker:
             DeliverNotification,
             KeepWatch,
             VerifyRecording,
+            SweepLibrary,
+            RunJob,
         ],
         slots=CONTROL_SLOTS,
     )

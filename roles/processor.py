@@ -6,6 +6,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.media import Media
+from activities.retention import Retention
 from activities.tidying import Tidying
 from activities.verifying import Verifying
 from roles.parts import Parts, new_worker
@@ -25,9 +26,11 @@ async def processor_worker(client: Client, parts: Parts) -> Worker:
     await self_test(ffmpeg)
     verifying = Verifying(parts.db, parts.settings.libraries, ffmpeg)
     media = Media(parts.db, parts.settings.libraries, ffmpeg, parts.settings.ad_chapters)
+    retention = Retention(parts.db, client, parts.settings.libraries)
+    steps = [media.remux, media.thumbnails, media.chapters, media.sidecars]
     return new_worker(
         client,
         media_queue(parts.host_id),
-        [media.remux, media.thumbnails, media.chapters, media.sidecars, verifying.verify],
+        [*steps, verifying.verify, retention.sweep],
         slots=MEDIA_SLOTS,
     )

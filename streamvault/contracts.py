@@ -27,6 +27,7 @@ TOKENS_ID = "tokens"
 PICTURES_ID = "pictures"
 WATCHDOG_ID = "watchdog"
 PROXIES_ID = "proxies"
+RETENTION_ID = "retention"
 
 
 def host_queue(host_id: str) -> str:
@@ -57,6 +58,10 @@ def notification_workflow_id(notification_id: str) -> str:
 
 def verify_workflow_id(recording_id: str) -> str:
     return f"verify-{recording_id}"
+
+
+def job_workflow_id(job_id: str) -> str:
+    return f"job-{job_id}"
 
 
 def sign_in_workflow_id(sign_in_id: str) -> str:
@@ -330,6 +335,38 @@ class Processed:
     recording_id: str
     skipped: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+
+
+# ---- Retention, and actions on many recordings
+
+
+@dataclass(frozen=True)
+class SweepInput:
+    queue: str
+    """The media queue of the host whose library it is."""
+    room_wanted: bool = False
+    """A recording waits for room: what was deleted goes before its day is over."""
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What went from a library for good."""
+
+    recordings: int = 0
+    size_bytes: int = 0
+    problems: list[str] = field(default_factory=list)
+    """One line each, for people."""
+
+
+@dataclass(frozen=True)
+class JobInput:
+    job_id: str
+
+
+@dataclass(frozen=True)
+class JobDone:
+    done: int = 0
+    failed: int = 0
 
 
 # ---- what queries answer

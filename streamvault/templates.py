@@ -14,6 +14,12 @@ TOKENS = (
     *("year", "month", "day", "hour", "minute", "quality", "stream_id"),
 )
 DEFAULT = "{streamer}/Season {year}/{streamer} - {episode} - {title}"
+PRESETS = {
+    "media-server": DEFAULT,
+    "by-date": "{year}-{month}-{day} {hour}{minute} {streamer} - {episode} - {title}",
+    "by-category": "{streamer}/{category}/{streamer} - {episode} - {title}",
+}
+"""The first is what Plex, Jellyfin, Kodi and Emby take for a series."""
 MAX_LENGTH = 200
 MAX_PARTS = 4
 _TOKEN = re.compile(r"\{([a-z_]+)\}")

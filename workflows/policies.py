@@ -33,3 +33,10 @@ WATCH_RETRY = RetryPolicy(
     backoff_coefficient=2,
     maximum_interval=timedelta(seconds=30),
 )
+
+# Thousands of files on a slow disk.
+SWEEP_TIMEOUT = timedelta(hours=1)
+SWEEP_HEARTBEAT = timedelta(seconds=60)
+# The next quarter of an hour looks again anyway; a host that is off has nobody who asks.
+SWEEP_WAITS = timedelta(minutes=5)
+SWEEP_RETRY = RetryPolicy(initial_interval=timedelta(seconds=10), maximum_attempts=3)

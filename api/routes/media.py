@@ -71,6 +71,7 @@ async def media(recording_id: UUID, deps: Deps, download: bool = False) -> Libra
     """The final file, with Range; `download` asks the browser to save it."""
     row = await _recording(deps, recording_id)
     path = _final_path(row)
+    await _note_view(deps, row)
     media_type = MEDIA_TYPES.get(path.suffix, "application/octet-stream")
     return await library_file(deps.settings.libraries, str(path), media_type, download=download)
 
@@ -114,7 +115,7 @@ async def _recording(deps: Shared, recording_id: UUID) -> Recording:
 
 
 async def _note_view(deps: Shared, row: Recording) -> None:
-    """The parts are kept while somebody watches."""
+    """What somebody watches is not deleted meanwhile."""
     if deps.playlists.is_news(str(row.id)):
         async with deps.db.begin() as session:
             await recordings.note_view(session, row.id)

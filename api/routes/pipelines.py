@@ -22,7 +22,8 @@ from api.schemas import (
 )
 from api.temporal import UNFINISHED
 from streamvault.contracts import PROCESSING_STEPS, Status, Step, StepState, processing_workflow_id
-from streamvault.db import recordings
+from streamvault.db import library, recordings
+from streamvault.db.library import Wanted
 from streamvault.db.models import Recording
 from streamvault.errors import Conflict
 from streamvault.settings import stable_host_id
@@ -43,12 +44,11 @@ async def list_all(
 ) -> Listing[PipelineItem]:
     """Newest first, from the database."""
     async with deps.db.begin() as session:
-        page = await recordings.list_recordings(
+        page = await library.list_recordings(
             session,
+            Wanted(streamer_id=str(streamer_id) if streamer_id else None, status=status or ()),
             limit=limit,
             cursor=cursor,
-            streamer_id=streamer_id,
-            status=status or (),
             with_steps=True,
         )
     items = [PipelineItem(**_pipeline(row, deps)) for row in page.items]

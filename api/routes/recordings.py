@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
-from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
 
 from activities import starts
+from activities.jobs import UNDO_FOR
 from api.addresses import check_source_address
-from api.deps import Cursor, Deps, Limit, Shared
+from api.deps import Deps, Shared
 from api.schemas import (
     Accepted,
     Listing,
@@ -18,6 +19,15 @@ from api.schemas import (
     RecordingItem,
     StartRecording,
 )
+from api.schemas_library import (
+    BulkAction,
+    FacetList,
+    JobItem,
+    ListPage,
+    ListQuery,
+    Position,
+    RecordingChange,
+)
 from streamvault.contracts import (
     PROCESSING_STEPS,
     Status,
@@ -25,7 +35,7 @@ from streamvault.contracts import (
     processing_workflow_id,
     verify_workflow_id,
 )
-from streamvault.db import recordings, streamers
+from streamvault.db import jobs, library, recordings, streamers
 from streamvault.db.models import Recording
 from streamvault.errors import Conflict
 from streamvault.settings import stable_host_id
@@ -51,26 +61,75 @@ async def start(body: StartRecording, deps: Deps, response: Response) -> Recordi
 
 
 @router.get("")
-async def list_all(
-    deps: Deps,
-    limit: Limit = 50,
-    cursor: Cursor = None,
-    streamer_id: UUID | None = None,
-    status: Annotated[list[Status] | None, Query()] = None,
-    q: Annotated[str, Query(max_length=200)] = "",
-) -> Listing[RecordingItem]:
-    """Newest first. `q` searches title, streamer and category; `status` may be repeated."""
+async def list_all(deps: Deps, asked: Annotated[ListPage, Query()]) -> Listing[RecordingItem]:
+    """`q` finds parts of words in title, streamer and category; `status` may be repeated. `deleted`
+    shows what was deleted and can still be had back."""
     async with deps.db.begin() as session:
-        page = await recordings.list_recordings(
-            session, limit=limit, cursor=cursor, streamer_id=streamer_id, status=status or (), q=q
+        page = await library.list_recordings(
+            session, asked.read(), limit=asked.limit, cursor=asked.cursor, sort=asked.sort
         )
     return Listing(
         items=[RecordingItem.of(row) for row in page.items], next_cursor=page.next_cursor
     )
 
 
+@router.get("/facets")
+async def facets(deps: Deps, asked: Annotated[ListQuery, Query()]) -> FacetList:
+    """How many there are of what, and how large; of the same that a list with these would show."""
+    async with deps.db.begin() as session:
+        return FacetList.of(await library.count_facets(session, asked.read()))
+
+
+@router.post("/bulk", status_code=202)
+async def bulk(body: BulkAction, deps: Deps, response: Response) -> JobItem:
+    """One action on many. It goes on when everything is restarted meanwhile; see `/api/jobs`."""
+    client = await deps.temporal.client()
+    async with deps.db.begin() as session:
+        job = await jobs.add_job(session, body.action, body.wanted())
+        item = JobItem.of(job)
+    await starts.start_job(client, str(item.id))
+    response.headers["Location"] = f"/api/jobs/{item.id}"
+    return item
+
+
 @router.get("/{recording_id}")
 async def show(recording_id: str, deps: Deps) -> RecordingDetail:
+    return await _detail(deps, recording_id)
+
+
+@router.patch("/{recording_id}")
+async def change(recording_id: str, body: RecordingChange, deps: Deps) -> RecordingDetail:
+    """Lock it against deleting, or note that it was watched."""
+    async with deps.db.begin() as session:
+        await library.mark(session, recording_id, **body.model_dump(exclude_unset=True))
+    return await _detail(deps, recording_id)
+
+
+@router.put("/{recording_id}/position", status_code=204)
+async def set_position(recording_id: str, body: Position, deps: Deps) -> None:
+    """Where somebody is in watching it. While this comes, nothing deletes the file."""
+    async with deps.db.begin() as session:
+        await library.mark(session, recording_id, position_s=body.s)
+
+
+@router.delete("/{recording_id}")
+async def delete(recording_id: str, deps: Deps) -> RecordingDetail:
+    """Out of every list at once; its files stay for 24 h, in which `undelete` brings it back. Of a
+    deleted one the files go now. 409 while it is recorded or processed, or locked."""
+    async with deps.db.begin() as session:
+        row = await library.delete_recording(session, recording_id, "by a person", UNDO_FOR)
+        now = row.purge_at is not None and row.purge_at <= datetime.now(UTC)
+    if now:
+        client = await deps.temporal.client()
+        await starts.start_sweep(client, stable_host_id(deps.settings))
+    return await _detail(deps, recording_id)
+
+
+@router.post("/{recording_id}/undelete")
+async def undelete(recording_id: str, deps: Deps) -> RecordingDetail:
+    """409 when it is too late."""
+    async with deps.db.begin() as session:
+        await library.undelete_recording(session, recording_id)
     return await _detail(deps, recording_id)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fastapi import APIRouter, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -12,7 +14,7 @@ from api.directory import look_up
 from api.pasted import Entry
 from api.schemas import Listing
 from api.schemas_streamers import NewStreamer, StreamerChange, StreamerItem
-from streamvault.db import streamers
+from streamvault.db import preferences, streamers
 from streamvault.db.models import Streamer
 from streamvault.db.streamers import Figures
 
@@ -39,10 +41,7 @@ async def add(body: NewStreamer, deps: Deps, response: Response) -> StreamerItem
 async def list_all(deps: Deps, limit: Limit = 50, cursor: Cursor = None) -> Listing[StreamerItem]:
     async with deps.db.begin() as session:
         page = await streamers.list_streamers(session, limit=limit, cursor=cursor)
-        figures = await streamers.sum_up(session, [row.id for row in page.items])
-    items = [
-        StreamerItem.of(row, figures.get(row.id, Figures()), deps.settings) for row in page.items
-    ]
+        items = await _items(session, page.items, deps)
     return Listing(items=items, next_cursor=page.next_cursor)
 
 
@@ -71,5 +70,14 @@ async def delete(streamer_id: str, deps: Deps) -> None:
 
 
 async def _item(session: AsyncSession, streamer: Streamer, deps: Shared) -> StreamerItem:
-    figures = await streamers.sum_up(session, [streamer.id])
-    return StreamerItem.of(streamer, figures.get(streamer.id, Figures()), deps.settings)
+    return (await _items(session, [streamer], deps))[0]
+
+
+async def _items(
+    session: AsyncSession, rows: Sequence[Streamer], deps: Shared
+) -> list[StreamerItem]:
+    figures = await streamers.sum_up(session, [row.id for row in rows])
+    general = await preferences.get_preferences(session)
+    return [
+        StreamerItem.of(row, figures.get(row.id, Figures()), deps.settings, general) for row in rows
+    ]

@@ -13,7 +13,7 @@ from api.deps import Deps, Shared
 from api.metrics_page import whole_page
 from api.problems import Problem
 from api.schemas import has_parts
-from streamvault.db import counts, facts, recordings
+from streamvault.db import counts, facts, library
 from streamvault.db.models import Recording
 from streamvault.embedded import runfile
 from streamvault.errors import DependencyUnavailable
@@ -89,7 +89,7 @@ async def home(deps: Deps, request: Request) -> Response:
     if "text/html" not in request.headers.get("accept", ""):
         return JSONResponse(places)
     async with deps.db.begin() as session:
-        page = await recordings.list_recordings(session, limit=SHOWN)
+        page = await library.list_recordings(session, limit=SHOWN)
     return HTMLResponse(_page(places, page.items))
 
 

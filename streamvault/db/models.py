@@ -29,6 +29,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from streamvault.contracts import GapCause, ProxyPolicy, Status, Step, StepState
 from streamvault.db.ids import uuid7
 
+SEARCHED = ("title", "category", "streamer_name")
 CLOSED = (str(Status.COMPLETED), str(Status.FAILED))
 
 
@@ -83,7 +84,10 @@ class Streamer(Base):
     filters: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     end_grace_s: Mapped[float | None]
     naming: Mapped[str] = mapped_column(server_default="")
+    # Of its recordings are kept: so many days, so many, so much; 0 is without limit.
     retention_days: Mapped[int | None]
+    retention_count: Mapped[int | None]
+    retention_bytes: Mapped[int | None] = mapped_column(BigInteger)
     proxy_policy: Mapped[str] = mapped_column(server_default="")
 
     # What the platform said last; written only when it changes.
@@ -124,6 +128,36 @@ class Proxy(Base):
     ok: Mapped[bool | None]
     latency_ms: Mapped[int | None]
     error: Mapped[str] = mapped_column(default="", server_default="")
+
+
+class Preference(Base):
+    """What a user set for the whole installation; one that has no row keeps its default."""
+
+    __tablename__ = "preferences"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[Any] = mapped_column(JSONB)
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Job(Base):
+    """One action on many recordings: those of `wanted`, by ids or as a list would show them."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (CheckConstraint("state IN ('running', 'done')", "state"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    action: Mapped[str]
+    wanted: Mapped[dict[str, Any]]
+    state: Mapped[str] = mapped_column(default="running", server_default="running")
+    total: Mapped[int]
+    done: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    failed: Mapped[list[dict[str, Any]]] = mapped_column(default=list, server_default=text("'[]'"))
+    """Id, title and why of those that could not be done."""
+    last_id: Mapped[UUID | None]
+    """How far it is: newest first, as lists are."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    ended_at: Mapped[datetime | None]
 
 
 class Category(Base):
@@ -179,6 +213,17 @@ class Recording(Base):
         Index("idx_recordings_streamer", "streamer_id", "id"),
         Index("idx_recordings_status", "status", "id"),
         Index("idx_recordings_workflow", "workflow_id"),
+        Index(
+            "idx_recordings_deleted", "purge_at", postgresql_where=text("deleted_at IS NOT NULL")
+        ),
+        Index("idx_recordings_size", "size_bytes", "id"),
+        Index("idx_recordings_duration", "duration_s", "id"),
+        Index(
+            "idx_recordings_words",
+            *SEARCHED,
+            postgresql_using="gin",
+            postgresql_ops=dict.fromkeys(SEARCHED, "gin_trgm_ops"),
+        ),
         CheckConstraint(_one_of("status", Status), "status"),
         CheckConstraint(_one_of("step", Step, or_empty=True), "step"),
     )
@@ -229,6 +274,15 @@ class Recording(Base):
     verified_at: Mapped[datetime | None]
     verification: Mapped[dict[str, Any] | None]
     """What a later look at the final file came to."""
+    locked: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    """Is deleted by nobody until it is unlocked."""
+    watched: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    position_s: Mapped[float] = mapped_column(default=0.0, server_default=text("0"))
+    """Where somebody stopped watching."""
+    deleted_at: Mapped[datetime | None]
+    deleted_why: Mapped[str] = mapped_column(default="", server_default="")
+    purge_at: Mapped[datetime | None]
+    """From when on its files may go; until then it can be had back."""
     chapters: Mapped[list[dict[str, Any]] | None]
     report: Mapped[dict[str, Any] | None]
 

@@ -20,7 +20,6 @@ from streamvault.contracts import STEPS, Status, Step, StepState, url_workflow_i
 from streamvault.db import streamers, streams
 from streamvault.db.ids import as_uuid, uuid7
 from streamvault.db.models import CLOSED, Recording, RecordingStep, Streamer
-from streamvault.db.pages import Page, fetch_page
 from streamvault.errors import Conflict, NotFound
 
 OPEN_TRIES = 5
@@ -104,37 +103,13 @@ async def get_detail(session: AsyncSession, recording_id: str | UUID) -> Recordi
     found = await session.scalar(
         select(Recording)
         .where(Recording.id == as_uuid(recording_id))
-        .options(*_FOR_LISTS)
+        .options(*FOR_LISTS)
         .options(*map(selectinload, _ONLY_ALONE))
         .execution_options(populate_existing=True)
     )
     if found is None:
         raise NotFound(f"there is no recording {recording_id}")
     return found
-
-
-async def list_recordings(
-    session: AsyncSession,
-    *,
-    limit: int = 50,
-    cursor: str | None = None,
-    streamer_id: str | UUID | None = None,
-    status: Sequence[str] = (),
-    q: str = "",
-    with_steps: bool = False,
-) -> Page[Recording]:
-    """Newest first, with stream and events. `q` searches title, streamer and category."""
-    query = select(Recording).options(*_FOR_LISTS)
-    if with_steps:
-        query = query.options(selectinload(Recording.steps))
-    if streamer_id:
-        query = query.where(Recording.streamer_id == as_uuid(streamer_id, "streamer"))
-    if status:
-        query = query.where(Recording.status.in_(status))
-    for word in q.split():
-        columns = (Recording.title, Recording.streamer_name, Recording.category)
-        query = query.where(or_(*(column.icontains(word, autoescape=True) for column in columns)))
-    return await fetch_page(session, query, Recording.id, limit=limit, cursor=cursor)
 
 
 async def find_by_workflow(session: AsyncSession, workflow_id: str) -> Recording:
@@ -363,5 +338,5 @@ async def _insert_unless_open(session: AsyncSession, new: NewRecording) -> UUID 
     return inserted
 
 
-_FOR_LISTS = (joinedload(Recording.stream), selectinload(Recording.events))
+FOR_LISTS = (joinedload(Recording.stream), selectinload(Recording.events))
 _ONLY_ALONE = (Recording.steps, Recording.parts, Recording.gaps, Recording.ads)

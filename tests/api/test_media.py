@@ -154,13 +154,14 @@ async def test_of_a_part_only_what_the_journal_knows_is_shown(
     assert behind.status_code == 416
 
 
-async def test_who_plays_the_parts_keeps_them(
-    client: httpx.AsyncClient, media: str, db: Database
+@pytest.mark.parametrize("what", ["parts/part-0001.ts", "media"])
+async def test_what_somebody_plays_is_kept(
+    client: httpx.AsyncClient, media: str, db: Database, what: str
 ) -> None:
     recording_id = media.rpartition("/")[2]
     async with db.begin() as session:
         assert (await recordings.get_recording(session, recording_id)).watched_at is None
-    await client.get(f"{media}/parts/part-0001.ts")
+    await client.get(f"{media}/{what}")
     async with db.begin() as session:
         assert (await recordings.get_recording(session, recording_id)).watched_at is not None
 

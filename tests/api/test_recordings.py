@@ -20,6 +20,7 @@ IN_LISTS = [
     "id", "streamer", "stream_id", "title", "category", "status", "step", "quality", "codec",
     "started_at", "ended_at", "duration_s", "size_bytes", "bitrate_bps", "workflow_id", "path",
     "playable", "chapters", "totals",
+    "locked", "watched", "position_s", "deleted_at", "deleted_why", "purge_at",
 ]  # fmt: skip
 ONLY_ALONE = ["steps", "parts", "gaps", "ads"]
 TOTALS = {
@@ -93,6 +94,12 @@ async def test_one_recording_is_the_contracts_object(
         "bitrate_bps": 800,
         "workflow_id": f"stream-url-{recording_id}",
         "path": None,
+        "locked": False,
+        "watched": False,
+        "position_s": 0.0,
+        "deleted_at": None,
+        "deleted_why": "",
+        "purge_at": None,
         "playable": {"hls": False, "media": False},  # nothing says yet where its folder is
         "chapters": [
             {"start_s": 0.0, "title": "First", "category": "Chess"},

@@ -131,7 +131,9 @@ async def test_every_setting_begins_with_its_default(
         "filters": NO_LISTS,
         "end_grace_s": settings.end_grace_s,
         "naming": "{streamer}/Season {year}/{streamer} - {episode} - {title}",
-        "retention_days": None,
+        "retention_days": 0,
+        "retention_count": 0,
+        "retention_bytes": 0,
         "proxy_policy": "direct",
     }
 
@@ -183,7 +185,7 @@ async def test_settings_are_set_and_taken_back_one_by_one(
         ({"naming": "../{streamer}/{episode}"}, "/naming", "dot"),
         ({"naming": "/{streamer}/{episode}"}, "/naming", "without a name"),
         ({"naming": ""}, "/naming", "without a name"),
-        ({"retention_days": 0}, "/retention_days", "greater than or equal to 1"),
+        ({"retention_days": -1}, "/retention_days", "greater than or equal to 0"),
         ({"enabled": None}, "/enabled", "boolean"),
         ({"name": None}, "/name", "string"),
         ({"live": True}, "/live", "not permitted"),

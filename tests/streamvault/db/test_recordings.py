@@ -9,7 +9,8 @@ from sqlalchemy import event, func, select
 from sqlalchemy.exc import InvalidRequestError
 
 from streamvault.contracts import STEPS, Status, url_workflow_id
-from streamvault.db import recordings, steps, streamers
+from streamvault.db import library, recordings, steps, streamers
+from streamvault.db.library import Wanted
 from streamvault.db.models import Recording, Stream
 from streamvault.db.recordings import Detection, NewRecording
 from streamvault.db.session import Database
@@ -167,7 +168,7 @@ async def test_pages_follow_each_other_without_gap_or_double(db: Database) -> No
     cursor = None
     async with db.begin() as session:
         while True:
-            page = await recordings.list_recordings(session, limit=3, cursor=cursor)
+            page = await library.list_recordings(session, limit=3, cursor=cursor)
             seen += [item.id for item in page.items]
             cursor = page.next_cursor
             if cursor is None:
@@ -188,7 +189,7 @@ async def test_the_list_filters_by_status_streamer_and_words(db: Database) -> No
         await recordings.set_status(session, two, Status.FAILED)
 
         async def found(**filters: object) -> list[UUID]:
-            page = await recordings.list_recordings(session, **filters)  # type: ignore[arg-type]
+            page = await library.list_recordings(session, Wanted(**filters))  # type: ignore[arg-type]
             return [item.id for item in page.items]
 
         assert await found() == [two, one]
@@ -207,7 +208,7 @@ async def test_the_list_filters_by_status_streamer_and_words(db: Database) -> No
 async def test_a_cursor_that_is_not_ours_is_refused(db: Database, cursor: str) -> None:
     async with db.begin() as session:
         with pytest.raises(InvalidInput):
-            await recordings.list_recordings(session, cursor=cursor)
+            await library.list_recordings(session, cursor=cursor)
 
 
 async def test_a_list_takes_as_many_statements_for_many_rows_as_for_one(db: Database) -> None:
@@ -228,7 +229,7 @@ async def test_a_list_takes_as_many_statements_for_many_rows_as_for_one(db: Data
             )
         async with db.begin() as session:
             statements.clear()
-            page = await recordings.list_recordings(session, with_steps=True)
+            page = await library.list_recordings(session, with_steps=True)
             assert [len(item.steps) for item in page.items] == [7] * len(page.items)
             assert all(item.stream for item in page.items)
             sent.append(len(statements))

@@ -1,0 +1,74 @@
+"""Taking a recording's files out of the library, and its folders where nothing else is in them."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+
+from streamvault.db.models import Recording
+from streamvault.errors import InvalidInput, StorageUnwritable
+from streamvault.hls.journal import remove_part
+
+BESIDE = (".nfo", "-poster.jpg", ".chapters.vtt", ".report.json")
+
+
+def remove_files(libraries: Sequence[Path], row: Recording) -> None:
+    """Final files, what lies beside them, parts, storyboard; again, it does nothing.
+
+    Raises InvalidInput for a row whose paths lead out of the library, StorageUnwritable."""
+    for root in libraries:
+        try:
+            for path in _files_of(root, row):
+                remove_part(path)
+            for folder in _folders_of(root, row):
+                # In use, or gone already.
+                with suppress(OSError):
+                    folder.rmdir()
+        except OSError as error:
+            raise StorageUnwritable(f"{error.filename or root}: {error.strerror}") from error
+
+
+def where_it_is(libraries: Sequence[Path], row: Recording) -> int | None:
+    """Which of the libraries has the final file, or the parts; None when none of them does."""
+    told = row.path or row.directory
+    if not told:
+        return None
+    found = (n for n, root in enumerate(libraries) if below(root, told).exists())
+    return next(found, None)
+
+
+def below(root: Path, told: str) -> Path:
+    """A path that a row tells, in the library. Raises InvalidInput if it leads out of it."""
+    relative = PurePosixPath(told)
+    if relative.is_absolute() or ".." in relative.parts or "\0" in told or not relative.parts:
+        raise InvalidInput(f"{told[:80]!r} is no path in a library", hint="the row is damaged")
+    return root / relative
+
+
+def _files_of(root: Path, row: Recording) -> Iterator[Path]:
+    if row.path:
+        final = below(root, row.path)
+        yield from (final.with_name(name) for name in _names(row))
+        yield from (final.with_name(f"{final.stem}{ending}") for ending in BESIDE)
+        yield from final.parent.glob(f".{glob.escape(final.stem)}.part-*")
+    if row.directory:
+        work = below(root, row.directory)
+        yield from (path for path in work.glob("*") if not path.is_dir())
+
+
+def _names(row: Recording) -> Iterator[str]:
+    yield PurePosixPath(row.path or "").name
+    for told in (row.report or {}).get("files", []):
+        name = told.get("name", "") if isinstance(told, dict) else ""
+        if isinstance(name, str) and name and "/" not in name and name not in {".", ".."}:
+            yield name
+
+
+def _folders_of(root: Path, row: Recording) -> Iterator[Path]:
+    """From the inside out, up to the library itself."""
+    told = [text for text in (row.directory, row.path) if text]
+    for path in (below(root, text) for text in told):
+        yield path
+        yield from (parent for parent in path.parents if root in parent.parents)

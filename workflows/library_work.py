@@ -1,0 +1,59 @@
+"""SweepLibrary takes out what the rules say and what was deleted; RunJob does one thing to many
+recordings."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from activities.jobs import Jobs
+    from activities.retention import Retention
+    from streamvault.contracts import CONTROL_QUEUE, JobDone, JobInput, SweepInput, Swept
+    from workflows.policies import (
+        CATALOG_RETRY,
+        SWEEP_HEARTBEAT,
+        SWEEP_RETRY,
+        SWEEP_TIMEOUT,
+        SWEEP_WAITS,
+    )
+
+JOB_TIMEOUT = timedelta(hours=1)
+JOB_HEARTBEAT = timedelta(seconds=60)
+
+
+@workflow.defn
+class SweepLibrary:
+    @workflow.run
+    async def run(self, order: SweepInput) -> Swept:
+        swept = await workflow.execute_activity_method(
+            Retention.sweep,
+            order,
+            task_queue=order.queue,
+            start_to_close_timeout=SWEEP_TIMEOUT,
+            schedule_to_start_timeout=SWEEP_WAITS,
+            heartbeat_timeout=SWEEP_HEARTBEAT,
+            retry_policy=SWEEP_RETRY,
+            summary="what the rules say, and what was deleted",
+        )
+        gone = f"{swept.recordings} recordings gone, {swept.size_bytes / 1e9:.2f} GB"
+        workflow.set_current_details("\n\n".join([gone, *swept.problems]))
+        return swept
+
+
+@workflow.defn
+class RunJob:
+    @workflow.run
+    async def run(self, order: JobInput) -> JobDone:
+        done = await workflow.execute_activity_method(
+            Jobs.run_job,
+            order.job_id,
+            task_queue=CONTROL_QUEUE,
+            start_to_close_timeout=JOB_TIMEOUT,
+            heartbeat_timeout=JOB_HEARTBEAT,
+            retry_policy=CATALOG_RETRY,
+            summary="one hundred after the other",
+        )
+        workflow.set_current_details(f"{done.done} done, {done.failed} could not be done")
+        return done
