@@ -21,6 +21,7 @@ from temporalio.exceptions import TimeoutError as TemporalTimeoutError
 with workflow.unsafe.imports_passed_through():
     from activities.catalog import Catalog
     from activities.recording import Recording
+    from activities.retention import Retention
     from activities.streams import Streams
     from streamvault.contracts import (
         CONTROL_QUEUE,
@@ -43,6 +44,7 @@ with workflow.unsafe.imports_passed_through():
         Status,
         Step,
         StepState,
+        SweepInput,
         processing_workflow_id,
     )
     from workflows.children import cancel_child, failure_of, is_cancelled
@@ -54,6 +56,10 @@ with workflow.unsafe.imports_passed_through():
         PARKED_FOR,
         SV_HOST,
         SV_NEEDS_ATTENTION,
+        SWEEP_HEARTBEAT,
+        SWEEP_RETRY,
+        SWEEP_TIMEOUT,
+        SWEEP_WAITS,
     )
     from workflows.process_recording import ProcessRecording
 
@@ -323,6 +329,8 @@ class RecordStream(Parkable):
         )
         await note_step(self._order.recording_id, Step.RECORD, StepState.PARKED, reason)
         await set_status(self._order.recording_id, Status.NEEDS_ATTENTION, Step.RECORD, reason)
+        if workflow.patched("retention makes room"):
+            self._make_room()
         room = self._watch_for_room()
         try:
             await workflow.wait_condition(
@@ -337,6 +345,20 @@ class RecordStream(Parkable):
             self._stop_reason = "given up"
         self._parked_error = ""
         workflow.upsert_search_attributes([SV_NEEDS_ATTENTION.value_set(False)])
+
+    def _make_room(self) -> None:
+        """What the rules let go, and what was deleted; nobody waits for it but the disk."""
+        assert self._claim is not None
+        workflow.start_activity_method(
+            Retention.sweep,
+            SweepInput(self._claim.media_queue, room_wanted=True),
+            task_queue=self._claim.media_queue,
+            start_to_close_timeout=SWEEP_TIMEOUT,
+            schedule_to_start_timeout=SWEEP_WAITS,
+            heartbeat_timeout=SWEEP_HEARTBEAT,
+            retry_policy=SWEEP_RETRY,
+            summary="make room by the rules of retention",
+        )
 
     def _watch_for_room(self) -> workflow.ActivityHandle[None]:
         assert self._claim is not None

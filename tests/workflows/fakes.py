@@ -35,6 +35,8 @@ from streamvault.contracts import (
     StepChange,
     StepDone,
     StepInput,
+    SweepInput,
+    Swept,
     host_queue,
     media_queue,
 )
@@ -119,6 +121,7 @@ class FakeRecording:
     nudges: list[NudgeInput] = field(default_factory=list)
     seals: list[SealInput] = field(default_factory=list)
     waits: list[RoomInput] = field(default_factory=list)
+    sweeps: list[SweepInput] = field(default_factory=list)
     room: asyncio.Event = field(default_factory=asyncio.Event)
     """Set: the disk has room again."""
     stored: int = 4
@@ -167,6 +170,12 @@ class FakeRecording:
             activity.heartbeat()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.room.wait(), BEAT_S)
+
+    @activity.defn
+    async def sweep(self, order: SweepInput) -> Swept:
+        await self.script.play("sweep")
+        self.sweeps.append(order)
+        return Swept()
 
     @activity.defn
     async def seal(self, order: SealInput) -> Sealed:
@@ -290,6 +299,7 @@ class Cast:
                 self.media.thumbnails,
                 self.media.chapters,
                 self.media.sidecars,
+                self.recording.sweep,
             ],
         }
 

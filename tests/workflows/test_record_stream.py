@@ -521,6 +521,12 @@ async def test_a_full_disk_parks_the_recording_in_plain_words(stage: Stage) -> N
     await stage.until_found(stage.stream, "SvStage='parked:record' AND SvNeedsAttention=true")
 
 
+async def test_a_full_disk_has_retention_make_room_first(stage: Stage) -> None:
+    await full(stage)
+    await stage.until(lambda: bool(stage.cast.recording.sweeps))
+    assert [order.room_wanted for order in stage.cast.recording.sweeps] == [True]
+
+
 async def test_a_parked_recording_goes_on_by_retry(stage: Stage) -> None:
     await full(stage)
     assert await stage.stream.execute_update("retry", "") == "retry: record"
