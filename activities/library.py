@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from streamvault.db import preferences, recordings, streamers, streams
 from streamvault.db.models import Recording, Stream, StreamEvent
+from streamvault.db.preferences import Preferences
 from streamvault.db.session import Database
 from streamvault.hls.journal import JOURNAL_NAME, read_journal
 from streamvault.hls.room import Room
 from streamvault.hls.timeline import Timeline
 from streamvault.media import naming
-from streamvault.media.chapters import ChannelChange, Chapter, build_chapters, with_breaks
+from streamvault.media.chapters import (
+    Break,
+    ChannelChange,
+    Chapter,
+    build_chapters,
+    moved,
+    with_breaks,
+)
 from streamvault.media.previews import MediaSource
 from streamvault.media.remux import PartFile
 
@@ -37,8 +46,7 @@ class Shelved:
     timeline: Timeline
     """Empty when the journal is gone, as it is once the final file is verified."""
     events: Sequence[StreamEvent]
-    ad_chapters: bool = False
-    """Ad breaks are chapters too."""
+    wishes: Preferences
 
     @property
     def final(self) -> Path:
@@ -70,15 +78,25 @@ class Shelved:
 
     @property
     def chapters(self) -> list[Chapter]:
-        """Those of the final file once there is one, else as the journal's clock has them."""
-        if not self.timeline.parts:
+        """Those of the final file once there is one, else those that it will have."""
+        if self.recording.path or not self.timeline.parts:
             return stored_chapters(self.recording)
-        changes = [ChannelChange(e.timestamp.timestamp(), e.title, e.category) for e in self.events]
-        timeline = self.timeline
+        return self.new_chapters
+
+    @property
+    def new_chapters(self) -> list[Chapter]:
+        """For a file that is to be made."""
+        timeline, wishes = self.timeline, self.wishes
+        changes = [_change(event, wishes) for event in self.events]
         built = build_chapters(changes, timeline.media_of_wall, timeline.duration_s)
-        if not self.ad_chapters:
-            return built
-        return with_breaks(built, [(ad.start_s, ad.duration_s) for ad in timeline.ads])
+        chapters = with_breaks(built, self._breaks())
+        return chapters if wishes.keep_holes else moved(chapters, timeline.without_holes)
+
+    def _breaks(self) -> Iterator[Break]:
+        if self.wishes.ad_chapters:
+            yield from (Break(a.start_s, a.duration_s, "Ad break") for a in self.timeline.ads)
+        if self.wishes.gap_chapters:
+            yield from (Break(g.start_s, g.duration_s, "Not recorded") for g in self.timeline.gaps)
 
     @property
     def pictures_from(self) -> list[MediaSource]:
@@ -102,22 +120,30 @@ async def take_from_shelf(
             naming.safe_name(recording.streamer_name, naming.MAX_TOKEN_BYTES),
             recording.started_at.date(),
         )
-        name = await _name(session, recording, episode)
+        wishes = await preferences.get_preferences(session)
+        name = await _name(session, recording, episode, wishes)
         events = await streams.list_channel_events(session, recording_id)
     work = libraries[0] / (recording.directory or "")
     journal = await asyncio.to_thread(read_journal, work / JOURNAL_NAME)
     timeline = Timeline(journal.records)
     shelf = await asyncio.to_thread(_choose_shelf, libraries, recording, timeline.size_bytes)
-    return Shelved(recording, episode, name, libraries, shelf, work, timeline, events, ad_chapters)
+    if ad_chapters:
+        wishes = msgspec.structs.replace(wishes, ad_chapters=True)
+    return Shelved(recording, episode, name, libraries, shelf, work, timeline, events, wishes)
 
 
-async def _name(session: AsyncSession, row: Recording, episode: int) -> Path:
+def _change(event: StreamEvent, wishes: Preferences) -> ChannelChange:
+    at = event.timestamp.timestamp()
+    if wishes.chapters == "category" and event.category:
+        return ChannelChange(at, "", event.category)
+    return ChannelChange(at, event.title, event.category)
+
+
+async def _name(session: AsyncSession, row: Recording, episode: int, wishes: Preferences) -> Path:
     """By the streamer's own template, else by the general one."""
     streamer = await streamers.find_by_id(session, row.streamer_id)
     stream = await streams.find_by_id(session, row.stream_id)
-    template = streamer.naming if streamer else ""
-    if not template:
-        template = (await preferences.get_preferences(session)).naming
+    template = (streamer.naming if streamer else "") or wishes.naming
     return naming.recording_path(template, name_of(row, episode, stream))
 
 

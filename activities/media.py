@@ -65,9 +65,10 @@ class Media:
         order = RemuxOrder(
             parts=shelved.parts,
             output=shelved.final,
-            chapters=shelved.chapters,
+            chapters=shelved.new_chapters,
             tags=_tags(shelved),
             cover=cover if poster else None,
+            keep_holes=shelved.wishes.keep_holes,
             attempt=activity.info().attempt,
         )
         return await remux(order, self.ffmpeg, progress.take)
@@ -86,7 +87,7 @@ class Media:
                 ),
             )
             await captured.save_chapters(
-                session, shelved.recording.id, [_chapter_row(c) for c in shelved.chapters]
+                session, shelved.recording.id, [_chapter_row(c) for c in shelved.new_chapters]
             )
             await captured.save_report(session, shelved.recording.id, _report(shelved, results))
 
@@ -242,6 +243,7 @@ def _report(shelved: Shelved, results: list[RemuxResult]) -> dict[str, Any]:
         "title": row.title,
         "started_at": row.started_at.astimezone(UTC).isoformat(),
         **shelved.timeline.as_report(),
+        "holes": "kept" if shelved.wishes.keep_holes else "closed",
         "files": [_file_report(result) for result in results],
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -16,11 +16,21 @@ from streamvault.db.preferences import Preferences
 
 PREVIEWED = 500
 
+ChapterChanges = Literal["title-and-category", "category"]
+
 
 class SettingsChange(Body):
     """Only the keys that are given change; null takes a setting back to its default."""
 
     naming: Template | None = None
+    chapters: ChapterChanges | None = None
+    """What begins a new chapter."""
+    ad_chapters: bool | None = None
+    """Ad breaks are chapters too."""
+    gap_chapters: bool | None = None
+    """So is what was not recorded."""
+    keep_holes: bool | None = None
+    """Keep the time in which nothing was recorded, so that the file keeps to the clock."""
     retention_days: Days | None = None
     """Older recordings are deleted. 0 is without limit, as for all below."""
     retention_count: Count | None = None
@@ -40,6 +50,10 @@ class SettingsChange(Body):
 
 class GeneralSettings(BaseModel):
     naming: Setting[str]
+    chapters: Setting[str]
+    ad_chapters: Setting[bool]
+    gap_chapters: Setting[bool]
+    keep_holes: Setting[bool]
     retention_days: Setting[int]
     retention_count: Setting[int]
     retention_bytes: Setting[int]

@@ -5,7 +5,7 @@ A value that another release wrote, or that somebody broke by hand, counts as no
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from sqlalchemy import delete, func, select
@@ -22,6 +22,15 @@ class Preferences(msgspec.Struct, frozen=True, kw_only=True):
     none."""
 
     naming: str = templates.DEFAULT
+    chapters: Literal["title-and-category", "category"] = "title-and-category"
+    """What begins a new chapter."""
+    ad_chapters: bool = False
+    """Ad breaks are chapters; with AD_CHAPTERS they are anyway."""
+    gap_chapters: bool = False
+    """So is what was not recorded."""
+    keep_holes: bool = True
+    """Where nothing was recorded the file has as much time without a picture, so that it keeps to
+    the clock."""
     retention_days: int = 0
     retention_count: int = 0
     """Of each streamer."""

@@ -198,6 +198,10 @@ class Timeline:
             limit = part.start_s
         return 0.0
 
+    def without_holes(self, media_s: float) -> float:
+        """A place on the clock of a file that leaves out what lies between its parts."""
+        return sum(min(max(media_s - part.start_s, 0.0), part.span_s) for part in self.parts)
+
     def as_report(self) -> dict[str, Any]:
         """The capture's share of the integrity report, ready for JSON (times RFC 3339 UTC)."""
         return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +12,8 @@ from streamvault.media.probe import EmbeddedChapter, probe_output
 MIN_CHAPTER_S = 30.0
 # In a recording of under ten minutes thirty seconds are much; there, a twentieth of it counts.
 MIN_CHAPTER_SHARE = 0.05
+MIN_BREAK_S = 1.0
+SHORTEST_S = 0.001  # of an embedded chapter: their clock counts milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,27 +66,41 @@ def build_chapters(
     return _close(kept, duration_s)
 
 
-def with_breaks(
-    chapters: Sequence[Chapter], breaks: Sequence[tuple[float, float]]
-) -> list[Chapter]:
-    """Each break (start and length in seconds of the media clock) as a chapter of its own, what it
-    interrupts going on behind it. One before the first frame is on no clock and left out."""
-    for start_s, length_s in breaks:
-        if start_s > 0:
-            chapters = [piece for c in chapters for piece in _split(c, start_s, length_s)]
+@dataclass(frozen=True, slots=True)
+class Break:
+    """What interrupts a recording, on its media clock."""
+
+    start_s: float
+    length_s: float
+    title: str
+
+
+def with_breaks(chapters: Sequence[Chapter], breaks: Iterable[Break]) -> list[Chapter]:
+    """Each break as a chapter of its own, what it interrupts going on behind it. One before the
+    first frame is on no clock and left out, as is what lasts less than a second."""
+    for one in sorted(breaks, key=lambda b: b.start_s):
+        if one.start_s > 0 and one.length_s >= MIN_BREAK_S:
+            chapters = [piece for c in chapters for piece in _split(c, one)]
     return list(chapters)
 
 
-def _split(chapter: Chapter, start_s: float, length_s: float) -> list[Chapter]:
-    if not chapter.start_s <= start_s < chapter.end_s:
+def _split(chapter: Chapter, one: Break) -> list[Chapter]:
+    if not chapter.start_s <= one.start_s < chapter.end_s:
         return [chapter]
-    end_s = min(start_s + length_s, chapter.end_s)
+    end_s = min(one.start_s + one.length_s, chapter.end_s)
     pieces = [
-        replace(chapter, end_s=start_s),
-        Chapter(start_s, end_s, f"Ad break ({length_s:.0f} s)"),
+        replace(chapter, end_s=one.start_s),
+        Chapter(one.start_s, end_s, f"{one.title} ({one.length_s:.0f} s)"),
         replace(chapter, start_s=end_s),
     ]
     return [piece for piece in pieces if piece.end_s > piece.start_s]
+
+
+def moved(chapters: Iterable[Chapter], clock: Callable[[float], float]) -> list[Chapter]:
+    """On another clock, without those that are empty there, and what these cut in two whole."""
+    on_it = (replace(c, start_s=clock(c.start_s), end_s=clock(c.end_s)) for c in chapters)
+    kept = [c for c in on_it if c.end_s - c.start_s > SHORTEST_S]
+    return _close(_merge_equal(kept), kept[-1].end_s) if kept else []
 
 
 def slice_chapters(chapters: Sequence[Chapter], start_s: float, end_s: float) -> list[Chapter]:

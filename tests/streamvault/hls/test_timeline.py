@@ -265,3 +265,11 @@ def test_feeding_one_by_one_is_the_same_as_at_once(events: list[str]) -> None:
         grown.feed(record)
         grown.as_report()
     assert grown.as_report() == Timeline(records).as_report()
+
+
+def test_on_the_clock_without_holes_only_what_lies_between_parts_is_left_out() -> None:
+    # A hole of 2 s inside the first part, one of 6 s before the second.
+    timeline = Timeline([part(1), seg(0), gap(2, 2), seg(4), gap(6, 6), part(2), seg(12)])
+    assert [timeline.without_holes(at) for at in (0, 5, 6, 9, 12, 13, 99)] == [
+        0, 5, 6, 6, 6, 7, 8,
+    ]  # fmt: skip

@@ -7,11 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamvault.media.chapters import (
+    Break,
     ChannelChange,
     Chapter,
     build_chapters,
     differences,
     ffmetadata,
+    moved,
     slice_chapters,
     vtt_time,
     webvtt,
@@ -30,9 +32,13 @@ def starts(chapters: list[Chapter]) -> list[tuple[float, str]]:
     return [(c.start_s, c.title) for c in chapters]
 
 
+def ad(start_s: float) -> Break:
+    return Break(start_s, 30, "Ad break")
+
+
 def test_a_break_is_a_chapter_between_two_halves() -> None:
     told = [Chapter(0, 100, "a", "Chess"), Chapter(100, 200, "b")]
-    assert with_breaks(told, [(40, 30), (190, 30)]) == [
+    assert with_breaks(told, [ad(190), ad(40)]) == [
         Chapter(0, 40, "a", "Chess"),
         Chapter(40, 70, "Ad break (30 s)"),
         Chapter(70, 100, "a", "Chess"),
@@ -42,7 +48,9 @@ def test_a_break_is_a_chapter_between_two_halves() -> None:
 
 
 def test_a_break_where_a_chapter_begins_leaves_no_empty_one() -> None:
-    assert with_breaks([Chapter(0, 50, "a"), Chapter(50, 90, "b")], [(50, 15)]) == [
+    assert with_breaks(
+        [Chapter(0, 50, "a"), Chapter(50, 90, "b")], [Break(50, 15, "Ad break")]
+    ) == [
         Chapter(0, 50, "a"),
         Chapter(50, 65, "Ad break (15 s)"),
         Chapter(65, 90, "b"),
@@ -50,7 +58,21 @@ def test_a_break_where_a_chapter_begins_leaves_no_empty_one() -> None:
 
 
 def test_a_break_before_the_first_frame_is_on_no_clock() -> None:
-    assert with_breaks([Chapter(0, 50, "a")], [(0, 15)]) == [Chapter(0, 50, "a")]
+    assert with_breaks([Chapter(0, 50, "a")], [ad(0)]) == [Chapter(0, 50, "a")]
+
+
+def test_what_is_too_short_to_be_seen_is_no_chapter() -> None:
+    told = [Chapter(0, 50, "a")]
+    assert with_breaks(told, [Break(20, 0.5, "Not recorded")]) == told
+
+
+def test_on_a_clock_without_the_hole_its_chapter_is_gone_and_the_next_one_earlier() -> None:
+    """Ten seconds are missing from 40 on."""
+    told = with_breaks([Chapter(0, 60, "a"), Chapter(60, 90, "b")], [Break(40, 10, "Not recorded")])
+    assert moved(told, lambda s: s if s < 40 else max(s - 10, 40)) == [
+        Chapter(0, 50, "a"),
+        Chapter(50, 80, "b"),
+    ]
 
 
 def test_chapters_follow_each_other_from_zero_to_the_end() -> None:

@@ -1,0 +1,89 @@
+"""What becomes of a finished recording: as the settings want it, deleted, had back, gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import pytest
+
+from tests.e2e.pictures import decoded
+from tests.e2e.product import Up
+from tests.fake_twitch.client import FakeChannel
+
+AD_S = 4
+WISHES = {"keep_holes": False, "ad_chapters": True, "chapters": "category"}
+
+
+@pytest.fixture
+def wishes(shared_up: Up) -> Iterator[None]:
+    assert shared_up.call("PATCH", "/api/settings", WISHES).status_code == 200
+    yield
+    shared_up.call("PATCH", "/api/settings", dict.fromkeys(WISHES))
+
+
+@pytest.mark.usefixtures("wishes")
+def test_holes_are_closed_and_chapters_go_with_the_pictures(
+    shared_up: Up, channel: FakeChannel
+) -> None:
+    recording_id = str(shared_up.record(url=channel.url)["id"])
+    shared_up.wait_segments(recording_id, 5)
+    channel.ad(AD_S)
+    shared_up.wait_recording(recording_id, lambda r: r["totals"]["segments_ad"] == AD_S, "the ads")
+    before = shared_up.recording(recording_id)["totals"]["segments_stored"]
+    channel.change(title="Same game, another title")
+    channel.change(title="Another game", category="Go")
+    shared_up.wait_segments(recording_id, before + 5)
+    channel.offline()
+    done = shared_up.wait_status(recording_id, "completed")
+
+    final = shared_up.library / done["path"]
+    assert decoded(final) == decoded(channel.content())
+    stored = done["totals"]["segments_stored"]  # of a second each
+    with av.open(str(final)) as container:
+        assert container.duration is not None
+        assert container.duration / av.time_base == pytest.approx(stored, abs=0.5)
+        told = [
+            (chapter["start"] * chapter["time_base"], chapter["metadata"]["title"])
+            for chapter in container.chapters()
+        ]
+    assert [title for _, title in told] == ["Chess", "Go"]
+    # The change came with the first segments after the break, which takes no time here.
+    assert before - 1 <= told[1][0] <= before + 4
+    assert [c["start_s"] for c in done["chapters"]] == pytest.approx([float(t) for t, _ in told])
+    assert shared_up.get(f"/api/recordings/{recording_id}/report")["holes"] == "closed"
+
+
+def test_what_is_deleted_comes_back_and_deleted_twice_is_gone(
+    shared_up: Up, channel: FakeChannel
+) -> None:
+    recording_id = str(shared_up.record(url=channel.url)["id"])
+    shared_up.wait_segments(recording_id, 3)
+    refused = shared_up.call("DELETE", f"/api/recordings/{recording_id}")
+    assert (refused.status_code, refused.json()["hint"]) == (409, "stop it first, then delete it")
+    channel.offline()
+    done = shared_up.wait_status(recording_id, "completed")
+    season = (shared_up.library / done["path"]).parent
+    before = _names(season)
+    assert any(name.endswith(".mp4") for name in before)
+
+    assert shared_up.call("DELETE", f"/api/recordings/{recording_id}").status_code == 200
+    assert recording_id not in _listed(shared_up)
+    assert _names(season) == before
+    assert shared_up.call("POST", f"/api/recordings/{recording_id}/undelete").status_code == 200
+    assert recording_id in _listed(shared_up)
+
+    for _ in range(2):
+        assert shared_up.call("DELETE", f"/api/recordings/{recording_id}").status_code == 200
+    gone = f"/api/recordings/{recording_id}"
+    shared_up.wait_for(lambda: shared_up.call("GET", gone).status_code == 404, "gone", 60)
+    assert _names(season) == []
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def _listed(up: Up) -> list[str]:
+    return [item["id"] for item in up.get("/api/recordings?limit=200")["items"]]
