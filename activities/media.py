@@ -13,11 +13,12 @@ from typing import Any
 
 from temporalio import activity
 
+from activities.artwork import place_artwork
 from activities.library import Shelved, take_from_shelf
 from activities.progress import step_of
 from activities.tidying import COVER_NAME, is_watched, remove_parts
 from streamvault.contracts import Step, StepDone, StepInput, StepState
-from streamvault.db import captured, steps
+from streamvault.db import captured, steps, streamers
 from streamvault.db.session import Database
 from streamvault.errors import Conflict, DependencyUnavailable, VerificationFailed
 from streamvault.media import chapters as chapter_text
@@ -37,6 +38,8 @@ class Media:
     db: Database
     libraries: tuple[Path, ...]
     ffmpeg: Ffmpeg
+    images: Path
+    """Where avatars are kept."""
     ad_chapters: bool = False
     """Ad breaks are chapters too."""
     one_remux: asyncio.Lock = field(default_factory=asyncio.Lock, compare=False)
@@ -129,6 +132,9 @@ class Media:
             report = shelved.recording.report or _report(shelved, [])
             write_atomic(shelved.beside(".nfo"), episode_nfo(_episode(shelved)))
             write_atomic(shelved.beside(".report.json"), json.dumps(report, indent=1))
+            async with self.db.begin() as session:
+                streamer = await streamers.find_by_id(session, shelved.recording.streamer_id)
+            await place_artwork(shelved, streamer, self.images)
             async with self.db.begin() as session:
                 await captured.save_report(session, shelved.recording.id, report)
             if not shelved.recording.path:

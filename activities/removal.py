@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
+from activities.artwork import is_artwork
 from streamvault.db.models import Recording
 from streamvault.errors import InvalidInput, StorageUnwritable
 from streamvault.hls.journal import remove_part
@@ -23,11 +24,20 @@ def remove_files(libraries: Sequence[Path], row: Recording) -> None:
             for path in _files_of(root, row):
                 remove_part(path)
             for folder in _folders_of(root, row):
-                # In use, or gone already.
-                with suppress(OSError):
-                    folder.rmdir()
+                _remove_if_empty(folder)
         except OSError as error:
             raise StorageUnwritable(f"{error.filename or root}: {error.strerror}") from error
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Pictures of a series without recordings are nothing either."""
+    # In use, or gone already.
+    with suppress(OSError):
+        left = list(folder.iterdir())
+        if all(is_artwork(path.name) for path in left):
+            for path in left:
+                path.unlink()
+            folder.rmdir()
 
 
 def where_it_is(libraries: Sequence[Path], row: Recording) -> int | None:

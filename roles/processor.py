@@ -11,6 +11,7 @@ from activities.tidying import Tidying
 from activities.verifying import Verifying
 from roles.parts import Parts, new_worker
 from streamvault.contracts import media_queue
+from streamvault.db import pictures
 from streamvault.media.ffmpeg import find_ffmpeg, self_test
 
 # Media steps wait inside for the one remux at a time; small ones need not wait behind it.
@@ -25,7 +26,9 @@ async def processor_worker(client: Client, parts: Parts) -> Worker:
     ffmpeg = find_ffmpeg(parts.settings.ffmpeg)
     await self_test(ffmpeg)
     verifying = Verifying(parts.db, parts.settings.libraries, ffmpeg)
-    media = Media(parts.db, parts.settings.libraries, ffmpeg, parts.settings.ad_chapters)
+    settings = parts.settings
+    images = settings.data_dir / pictures.FOLDER
+    media = Media(parts.db, settings.libraries, ffmpeg, images, settings.ad_chapters)
     retention = Retention(parts.db, client, parts.settings.libraries)
     steps = [media.remux, media.thumbnails, media.chapters, media.sidecars]
     return new_worker(

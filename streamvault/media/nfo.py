@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -26,9 +27,18 @@ class Episode:
     """File name of the poster beside it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Show:
+    """A streamer as a series."""
+
+    title: str
+    platform: str = "twitch"
+    user_id: str = ""
+    """The platform's own."""
+
+
 def episode_nfo(episode: Episode) -> str:
     """`<episodedetails>`, UTF-8; the runtime in whole minutes, at least 1."""
-    root = ET.Element("episodedetails")
     day = episode.started_at.astimezone(UTC)
     fields = {
         "title": episode.title,
@@ -43,12 +53,34 @@ def episode_nfo(episode: Episode) -> str:
         "studio": episode.platform.capitalize(),
         "thumb": episode.poster,
     }
+    return _document("episodedetails", fields, episode.platform, episode.stream_id)
+
+
+def show_nfo(show: Show) -> str:
+    """`tvshow.nfo`. Media servers look nothing up: there is no such series in their databases."""
+    fields = {
+        "title": show.title,
+        "plot": f"Streams of {show.title}.",
+        "studio": show.platform.capitalize(),
+        "lockdata": "true",
+    }
+    return _document("tvshow", fields, show.platform, show.user_id)
+
+
+def season_nfo(season: int) -> str:
+    """`season.nfo` in the season's folder."""
+    fields = {"title": str(season), "seasonnumber": str(season), "lockdata": "true"}
+    return _document("season", fields)
+
+
+def _document(tag: str, fields: Mapping[str, str], platform: str = "", unique_id: str = "") -> str:
+    root = ET.Element(tag)
     for name, value in fields.items():
         if value:
             ET.SubElement(root, name).text = _legal(value)
-    if episode.stream_id:
-        unique = ET.SubElement(root, "uniqueid", type=episode.platform, default="true")
-        unique.text = _legal(episode.stream_id)
+    if unique_id:
+        unique = ET.SubElement(root, "uniqueid", type=platform, default="true")
+        unique.text = _legal(unique_id)
     ET.indent(root)
     text = ET.tostring(root, encoding="unicode")
     return f'<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n{text}\n'

@@ -36,6 +36,14 @@ async def shrink(
     return [result for results in alone for result in results]
 
 
+async def write_jpeg(source: Path, target: Path, *, timeout_s: float = TIMEOUT_S) -> None:
+    """The same picture as a JPEG, which every media server shows. Raises MediaError."""
+    request = {"sources": [str(source)], "jpeg": str(target)}
+    told = await run_python_child(CHILD, request, timeout_s=timeout_s)
+    if problem := told["results"][0].get("problem"):
+        raise MediaError(f"{source.name}: {problem}")
+
+
 async def _ask(sources: Sequence[Path], folder: Path, timeout_s: float) -> list[Shrunk]:
     request = {"sources": [str(source) for source in sources], "folder": str(folder)}
     answer = await run_python_child(CHILD, request, timeout_s=timeout_s)

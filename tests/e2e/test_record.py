@@ -44,6 +44,8 @@ def test_a_stream_started_through_the_api_ends_as_a_file_with_every_frame(
     assert final.with_suffix(".nfo").exists()
     assert final.with_name(f"{final.stem}.chapters.vtt").exists()
     assert final.with_name(f"{final.stem}-poster.jpg").read_bytes()[:2] == b"\xff\xd8"
+    for name in ("tvshow.nfo", "poster.jpg", "fanart.jpg", "Season 2026/season.nfo"):
+        assert (final.parents[1] / name.replace("2026", done["started_at"][:4])).exists()
     for path in ("poster.jpg", "storyboard.vtt", "chapters.vtt", "report"):
         assert shared_up.call("GET", f"/api/recordings/{recording_id}/{path}").status_code == 200
     # The parts went only after the file was verified.

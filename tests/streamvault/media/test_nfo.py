@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamvault.media.nfo import Episode, episode_nfo
+from streamvault.media.nfo import Episode, Show, episode_nfo, season_nfo, show_nfo
 
 
 def episode(title: str = "A title", **fields: str) -> Episode:
@@ -41,3 +41,27 @@ def test_any_title_gives_xml_that_parses(title: str) -> None:
     found = root.findtext("title") or ""
     assert found.startswith("<")
     assert found.endswith(">&x;")
+
+
+def test_a_streamer_is_a_series_that_nobody_looks_up() -> None:
+    root = ET.fromstring(show_nfo(Show("Alice & <Bob>", "twitch", "4711")))
+    assert root.tag == "tvshow"
+    assert root.findtext("title") == "Alice & <Bob>"
+    assert root.findtext("studio") == "Twitch"
+    assert root.findtext("lockdata") == "true"
+    assert root.findtext("uniqueid[@type='twitch'][@default='true']") == "4711"
+
+
+def test_a_season_is_a_year() -> None:
+    root = ET.fromstring(season_nfo(2026))
+    assert root.tag == "season"
+    assert {child.tag: child.text for child in root} == {
+        "title": "2026",
+        "seasonnumber": "2026",
+        "lockdata": "true",
+    }
+
+
+@given(st.text())
+def test_any_name_gives_a_series_that_parses(name: str) -> None:
+    assert ET.fromstring(show_nfo(Show(f"<{name}>")).encode()).tag == "tvshow"
