@@ -23,14 +23,13 @@ from api.routes import (
     media,
     pictures,
     pipelines,
+    preferences,
     proxies,
     recordings,
+    storage,
     streamers,
     system,
     twitch,
-)
-from api.routes import (
-    settings as settings_routes,
 )
 from api.temporal import Temporal
 from api.twitch import TwitchDoor
@@ -74,8 +73,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.shared = shared
     for module in (
-        *(recordings, media, jobs, settings_routes, streamers, following, pictures),
-        *(pipelines, dead_letters, proxies, twitch, health, system),
+        *(recordings, media, jobs, preferences, streamers, following, pictures),
+        *(pipelines, dead_letters, proxies, twitch, health, storage, system),
     ):
         app.include_router(module.router)
     # The first, so that a flood of forged messages is matched against nothing else.

@@ -27,6 +27,8 @@ PLACES = {
     "pipelines": "/api/pipelines",
     "dead_letters": "/api/dead-letters",
     "twitch": "/api/twitch/status",
+    "settings": "/api/settings",
+    "storage": "/api/storage",
     "health": "/api/health",
     "metrics": "/metrics",
     "openapi": "/openapi.json",

@@ -18,6 +18,7 @@ from streamvault.db.models import CLOSED, SEARCHED, Recording, Streamer
 from streamvault.db.pages import Page, fetch_page
 from streamvault.db.recordings import FOR_LISTS, get_recording
 from streamvault.errors import Conflict
+from streamvault.forecast import Past
 from streamvault.retention import OwnRules
 
 RUNNING = (Status.DETECTING, Status.RECORDING, Status.RECONNECTING, Status.PROCESSING)
@@ -216,7 +217,49 @@ async def forget(session: AsyncSession, recording_id: str | UUID) -> None:
     await session.execute(delete(Recording).where(Recording.id == as_uuid(recording_id)))
 
 
-# ---- what retention looks at
+# ---- what retention and forecast look at
+
+
+async def past_recordings(session: AsyncSession, since: timedelta) -> list[Past]:
+    """Begun within this time, oldest first; those that were deleted needed their room, too."""
+    rows = await session.execute(
+        select(
+            Recording.streamer_id,
+            Recording.streamer_name,
+            Recording.started_at,
+            Recording.size_bytes,
+            Recording.status,
+        )
+        .where(Recording.started_at >= func.now() - since, Recording.size_bytes > 0)
+        .order_by(Recording.started_at)
+    )
+    return [
+        Past(str(streamer_id or ""), name, started_at, size, status in RUNNING[:3])
+        for streamer_id, name, started_at, size, status in rows
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Bytes by what they are."""
+
+    finished: int = 0
+    unfinished: int = 0
+    deleted: int = 0
+    """By somebody; they go when their day is over, or when a recording waits for room."""
+
+
+async def held_bytes(session: AsyncSession) -> Held:
+    size = func.sum(Recording.size_bytes)
+    gone, closed = Recording.deleted_at.is_not(None), Recording.status.in_(CLOSED)
+    row = (
+        await session.execute(
+            select(
+                size.filter(closed, ~gone), size.filter(~closed, ~gone), size.filter(gone)
+            ).select_from(Recording)
+        )
+    ).one()
+    return Held(*(int(value or 0) for value in row))
 
 
 async def with_files(session: AsyncSession) -> Sequence[Recording]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -415,3 +416,40 @@ async def test_retention_is_shown_before_it_deletes(
     assert len(await found(client)) == 2
     nothing = await client.post("/api/settings/retention/preview", json={})
     assert nothing.json() == {"recordings": 0, "size_bytes": 0, "items": []}
+
+
+# ---- storage
+
+
+async def test_storage_says_what_takes_room_and_how_long_it_lasts(
+    client: httpx.AsyncClient, db: Database, opened: Opened, library: Path
+) -> None:
+    async with db.begin() as session:
+        new = NewStreamer("twitch", "alice", "Alice", "https://www.twitch.tv/alice")
+        streamer, _ = await streamers.add_streamer(session, new)
+    for weeks in (1, 2, 3, 4):
+        at = datetime.now(UTC) - timedelta(weeks=weeks) + timedelta(hours=2)
+        await opened(
+            f"k{weeks}",
+            **{**DONE, "started_at": at, "size_bytes": 700, "streamer_id": streamer.id},
+        )
+    await opened("now", status="recording", size_bytes=30)
+    gone = await opened("gone", **{**DONE, "size_bytes": 5})
+    await client.delete(f"/api/recordings/{gone}")
+    told = (await client.get("/api/storage")).json()
+    assert [disk["path"] for disk in told["disks"]] == [str(library)]
+    disk = told["disks"][0]
+    stat = os.statvfs(library)
+    assert disk["total_bytes"] == stat.f_blocks * stat.f_frsize
+    assert (told["finished_bytes"], told["unfinished_bytes"], told["deleted_bytes"]) == (
+        2800,
+        30,
+        5,
+    )
+    assert told["bytes_per_day"] == round((700 + 30 + 5) / 7)
+    left = disk["free_bytes"] - disk["reserve_bytes"]
+    assert told["days_left"] == pytest.approx(left / (735 / 7), rel=0.01)
+    assert [(one["name"], one["chance"], one["size_bytes"]) for one in told["likely"]] == [
+        ("Alice", 1.0, 700)
+    ]
+    assert (told["needed_bytes"], told["enough"]) == (700, True)

@@ -10,7 +10,7 @@ from activities import starts
 from activities.library import name_of
 from activities.retention import make_plan
 from api.deps import Deps, Shared
-from api.schemas_settings import (
+from api.schemas_preferences import (
     GeneralSettings,
     NamePreview,
     Presets,
