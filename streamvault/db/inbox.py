@@ -7,7 +7,6 @@ not agree.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -17,6 +16,7 @@ from sqlalchemy import ColumnElement, delete, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from streamvault.db.models import InboxMessage
+from streamvault.db.words import to_json
 
 CHANNEL = "inbox"
 """Told when something new waits; see `streamvault.db.listening`."""
@@ -62,7 +62,7 @@ async def store_all(
     session: AsyncSession | AsyncConnection, messages: Sequence[NewMessage]
 ) -> set[str]:
     """Keep those whose id is not known yet, and tell the worker; their ids. One statement."""
-    given = json.dumps([asdict(message) for message in messages], default=datetime.isoformat)
+    given = to_json([asdict(message) for message in messages])
     stored = await session.execute(_STORE, {"given": given, "channel": CHANNEL})
     return {row.message_id for row in stored}
 

@@ -18,7 +18,6 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     MetaData,
-    Text,
     UniqueConstraint,
     func,
     text,
@@ -28,6 +27,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from streamvault.contracts import GapCause, ProxyPolicy, Status, Step, StepState
 from streamvault.db.ids import uuid7
+from streamvault.db.words import Words
 
 SEARCHED = ("title", "category", "streamer_name")
 CLOSED = (str(Status.COMPLETED), str(Status.FAILED))
@@ -49,7 +49,7 @@ class Base(DeclarativeBase):
     )
     type_annotation_map: ClassVar = {
         datetime: DateTime(timezone=True),
-        str: Text,
+        str: Words,
         dict[str, Any]: JSONB,
         list[dict[str, Any]]: JSONB,
     }

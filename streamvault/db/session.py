@@ -13,6 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
+from streamvault.db.words import to_json
 from streamvault.errors import DependencyUnavailable, SettingsError
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Database:
             pool_timeout=POOL_TIMEOUT_S,
             # Bind values can hold titles and addresses; they stay out of error texts and logs.
             hide_parameters=True,
+            json_serializer=to_json,
             connect_args={"timeout": CONNECT_TIMEOUT_S, "command_timeout": command_timeout_s},
         )
 
