@@ -76,6 +76,21 @@ def verify(recording_id: str) -> None:
 
 
 @app.command()
+def doctor(
+    repair: Annotated[
+        bool, typer.Option(help="Also make the catalog anew from the library's files.")
+    ] = False,
+) -> None:
+    """Say what is well, what is not and what to do; exit code 1 when something vital is down."""
+    from commands.doctor import doctor as look_at_everything
+
+    settings = load_settings()
+    with attached(settings, cli.CLI) as running:
+        well = asyncio.run(look_at_everything(settings, running, repair=repair))
+    raise typer.Exit(0 if well else 1)
+
+
+@app.command()
 def demo() -> None:
     """Run everything in a throw-away folder, recording two streams of a fake Twitch."""
     with Demo(cli.CLI.parent) as made, runfile.only_supervisor(made.data_dir):

@@ -13,12 +13,13 @@ from typing import Any
 
 from temporalio import activity
 
+from activities.adopting import catalog_of
 from activities.artwork import place_artwork
 from activities.library import Shelved, take_from_shelf
 from activities.progress import step_of
 from activities.tidying import COVER_NAME, is_watched, remove_parts
 from streamvault.contracts import Step, StepDone, StepInput, StepState
-from streamvault.db import captured, steps, streamers
+from streamvault.db import captured, steps, streamers, streams
 from streamvault.db.session import Database
 from streamvault.errors import Conflict, DependencyUnavailable, VerificationFailed
 from streamvault.media import chapters as chapter_text
@@ -129,7 +130,10 @@ class Media:
         """NFO and report; then, if the final file is verified, the parts go."""
         async with step_of(self.db, order.recording_id, Step.SIDECARS):
             shelved = await self._shelved(order)
-            report = shelved.recording.report or _report(shelved, [])
+            report = {
+                **(shelved.recording.report or _report(shelved, [])),
+                "catalog": catalog_of(shelved, await self._stream_id(shelved)),
+            }
             write_atomic(shelved.beside(".nfo"), episode_nfo(_episode(shelved)))
             write_atomic(shelved.beside(".report.json"), json.dumps(report, indent=1))
             async with self.db.begin() as session:
@@ -144,6 +148,11 @@ class Media:
             if shelved.has_parts:
                 await remove_parts(self.db, shelved)
             return StepDone("NFO and report written, parts removed")
+
+    async def _stream_id(self, shelved: Shelved) -> str:
+        async with self.db.begin() as session:
+            stream = await streams.find_by_id(session, shelved.recording.stream_id)
+        return stream.platform_stream_id if stream else ""
 
     @asynccontextmanager
     async def _beating(

@@ -19,6 +19,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities.engine import temporal_away
 from activities.wishes import wish_of
 from streamvault.contracts import (
+    ADOPT_ID,
     CONTROL_QUEUE,
     PROCESSING_STEPS,
     RETENTION_ID,
@@ -56,6 +57,7 @@ VERIFY_RECORDING = "VerifyRecording"
 PROBE_SOURCE = "ProbeSource"
 RUN_JOB = "RunJob"
 SWEEP_LIBRARY = "SweepLibrary"
+ADOPT_LIBRARY = "AdoptLibrary"
 SV_STAGE = SearchAttributeKey.for_keyword("SvStage")
 SV_STREAMER = SearchAttributeKey.for_keyword("SvStreamer")
 
@@ -208,6 +210,11 @@ async def start_sweep(client: Client, host_id: str) -> None:
     await _start_once(
         client, SWEEP_LIBRARY, SweepInput(media_queue(host_id)), f"{RETENTION_ID}-now"
     )
+
+
+async def start_adopting(client: Client, host_id: str) -> None:
+    """Look through the library; one under way will do. Raises DependencyUnavailable."""
+    await _start_once(client, ADOPT_LIBRARY, SweepInput(media_queue(host_id)), ADOPT_ID)
 
 
 async def _start_once(client: Client, workflow: str, order: object, workflow_id: str) -> None:

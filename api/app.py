@@ -20,6 +20,7 @@ from api.routes import (
     following,
     health,
     jobs,
+    library,
     media,
     pictures,
     pipelines,
@@ -73,7 +74,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.shared = shared
     for module in (
-        *(recordings, media, jobs, preferences, streamers, following, pictures),
+        *(recordings, media, jobs, library, preferences, streamers, following, pictures),
         *(pipelines, dead_letters, proxies, twitch, health, storage, system),
     ):
         app.include_router(module.router)

@@ -21,7 +21,7 @@ from streamvault.errors import DependencyUnavailable
 from streamvault.notify.targets import Targets
 from workflows.deliver_notification import DeliverNotification
 from workflows.keep_watch import KeepWatch
-from workflows.library_work import RunJob, SweepLibrary
+from workflows.library_work import AdoptLibrary, RunJob, SweepLibrary
 from workflows.probe_source import ProbeSource
 from workflows.process_recording import ProcessRecording
 from workflows.record_stream import RecordStream
@@ -77,6 +77,7 @@ def control_worker(client: Client, parts: Parts) -> Worker:
             VerifyRecording,
             SweepLibrary,
             RunJob,
+            AdoptLibrary,
         ],
         slots=CONTROL_SLOTS,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from activities.adopting import Adopting
 from activities.media import Media
 from activities.retention import Retention
 from activities.tidying import Tidying
@@ -30,10 +31,11 @@ async def processor_worker(client: Client, parts: Parts) -> Worker:
     images = settings.data_dir / pictures.FOLDER
     media = Media(parts.db, settings.libraries, ffmpeg, images, settings.ad_chapters)
     retention = Retention(parts.db, client, parts.settings.libraries)
+    adopting = Adopting(parts.db, settings.libraries)
     steps = [media.remux, media.thumbnails, media.chapters, media.sidecars]
     return new_worker(
         client,
         media_queue(parts.host_id),
-        [*steps, verifying.verify, retention.sweep],
+        [*steps, verifying.verify, retention.sweep, adopting.adopt],
         slots=MEDIA_SLOTS,
     )

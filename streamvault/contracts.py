@@ -28,6 +28,7 @@ PICTURES_ID = "pictures"
 WATCHDOG_ID = "watchdog"
 PROXIES_ID = "proxies"
 RETENTION_ID = "retention"
+ADOPT_ID = "adopt"
 
 
 def host_queue(host_id: str) -> str:
@@ -356,6 +357,20 @@ class Swept:
     size_bytes: int = 0
     problems: list[str] = field(default_factory=list)
     """One line each, for people."""
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """What a look through the whole library came to."""
+
+    known: int = 0
+    added: int = 0
+    """Recordings that the database did not know."""
+    moved: int = 0
+    """Whose file was found in another place."""
+    missing: list[str] = field(default_factory=list)
+    """Whose file is nowhere; one line each, as below."""
+    problems: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

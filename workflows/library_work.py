@@ -1,5 +1,5 @@
 """SweepLibrary takes out what the rules say and what was deleted; RunJob does one thing to many
-recordings."""
+recordings; AdoptLibrary makes the catalog anew from the files."""
 
 from __future__ import annotations
 
@@ -8,9 +8,17 @@ from datetime import timedelta
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
+    from activities.adopting import Adopting
     from activities.jobs import Jobs
     from activities.retention import Retention
-    from streamvault.contracts import CONTROL_QUEUE, JobDone, JobInput, SweepInput, Swept
+    from streamvault.contracts import (
+        CONTROL_QUEUE,
+        Adopted,
+        JobDone,
+        JobInput,
+        SweepInput,
+        Swept,
+    )
     from workflows.policies import (
         CATALOG_RETRY,
         SWEEP_HEARTBEAT,
@@ -57,3 +65,20 @@ class RunJob:
         )
         workflow.set_current_details(f"{done.done} done, {done.failed} could not be done")
         return done
+
+
+@workflow.defn
+class AdoptLibrary:
+    @workflow.run
+    async def run(self, order: SweepInput) -> Adopted:
+        adopted = await workflow.execute_activity_method(
+            Adopting.adopt,
+            task_queue=order.queue,
+            start_to_close_timeout=SWEEP_TIMEOUT,
+            heartbeat_timeout=SWEEP_HEARTBEAT,
+            retry_policy=SWEEP_RETRY,
+            summary="every report in the library",
+        )
+        told = f"{adopted.added} added, {adopted.moved} moved, {adopted.known} known before"
+        workflow.set_current_details("\n\n".join([told, *adopted.missing, *adopted.problems]))
+        return adopted

@@ -16,6 +16,7 @@ from streamvault.db.models import Fact
 CIRCUITS, RATELIMIT, EVENTSUB, POLL, CLOCK = "circuits", "ratelimit", "eventsub", "poll", "clock"
 WATCHDOG = "watchdog"
 RETENTION = "retention"
+ADOPTED = "adopted"
 
 
 async def put_fact(session: AsyncSession, name: str, value: dict[str, Any]) -> None:

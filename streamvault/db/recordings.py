@@ -88,6 +88,12 @@ async def open_recording(session: AsyncSession, new: NewRecording) -> tuple[Reco
     raise Conflict("this source opens and closes too quickly", hint="try again")
 
 
+async def add_steps(session: AsyncSession, recording_id: UUID, done_at: datetime) -> None:
+    """Of a recording that was made elsewhere, or before this database was: all of them done."""
+    told = {"recording_id": recording_id, "state": str(StepState.DONE), "ended_at": done_at}
+    await session.execute(insert(RecordingStep), [{**told, "name": str(step)} for step in STEPS])
+
+
 async def get_recording(
     session: AsyncSession, recording_id: str | UUID, *, lock: bool = False
 ) -> Recording:

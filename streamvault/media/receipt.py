@@ -53,6 +53,14 @@ def write_receipt(result: RemuxResult, fingerprint: str) -> str:
     return json.dumps({"fingerprint": fingerprint} | stored, default=str, indent=1)
 
 
+def name_in_receipt(path: Path) -> Path | None:
+    """Where the file was put that this receipt is of; None if there is none that can be read."""
+    try:
+        return Path(json.loads(path.read_text())["path"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def read_receipt(path: Path, fingerprint: str, final: Path) -> RemuxResult | None:
     """The result of the same order, if its file is still there with the size it had."""
     try:

@@ -27,6 +27,7 @@ from streamvault.media.receipt import (
     RemuxResult,
     expected_from_json,
     expected_to_json,
+    name_in_receipt,
     read_receipt,
     write_receipt,
 )
@@ -132,13 +133,17 @@ class _Job:
         self._final = order.output
         if number > 1:
             self._final = order.output.with_stem(f"{order.output.stem} - part {number}")
-        self._temporary = self._final.with_name(f".{self._final.stem}.part-{order.attempt}.mp4")
         self._receipt = order.parts[0].path.with_name(f"remux-{number}.json")
         end_s = plan.clock_s + plan.duration_s
         self._chapters = slice_chapters(order.chapters, plan.clock_s, end_s)
         self._metadata = ffmetadata(order.tags, self._chapters)
 
+    @property
+    def _temporary(self) -> Path:
+        return self._final.with_name(f".{self._final.stem}.part-{self._order.attempt}.mp4")
+
     async def result(self) -> RemuxResult:
+        self._final = await asyncio.to_thread(self._own_name)
         if finished := read_receipt(self._receipt, self._fingerprint(), self._final):
             return finished
         self._prepare()
@@ -151,6 +156,18 @@ class _Job:
         finally:
             self._temporary.unlink(missing_ok=True)
         return result
+
+    def _own_name(self) -> Path:
+        """Never that of a file which no remux of these parts made: the recording that it belongs to
+        may be unknown to a database that was lost."""
+        made = name_in_receipt(self._receipt)
+        if made is not None and made.parent == self._final.parent:
+            return made
+        free, number = self._final, 2
+        while free.exists():
+            free = self._final.with_stem(f"{self._final.stem} ({number})")
+            number += 1
+        return free
 
     def _put_in_place(self, result: RemuxResult) -> None:
         # The receipt comes first: without the file it is worth nothing, the file without it would

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from sqlalchemy import select, text
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
+from activities.adopting import Adopting
 from activities.jobs import Jobs
 from activities.retention import Retention
 from api.app import create_app
@@ -27,7 +29,7 @@ from streamvault.db.models import Recording
 from streamvault.db.session import Database
 from streamvault.db.streamers import NewStreamer
 from streamvault.settings import Settings
-from workflows.library_work import RunJob, SweepLibrary
+from workflows.library_work import AdoptLibrary, RunJob, SweepLibrary
 
 from .conftest import Opened
 
@@ -225,15 +227,18 @@ async def workers(
 ) -> AsyncIterator[None]:
     client, runner = temporal_dev.client, UnsandboxedWorkflowRunner()
     retention = Retention(db, client, (library,))
+    adopting = Adopting(db, (library,))
     async with (
         Worker(
             client,
             task_queue=CONTROL_QUEUE,
-            workflows=[RunJob, SweepLibrary],
+            workflows=[RunJob, SweepLibrary, AdoptLibrary],
             activities=[Jobs(db).run_job],
             workflow_runner=runner,
         ),
-        Worker(client, task_queue=media_queue("here"), activities=[retention.sweep]),
+        Worker(
+            client, task_queue=media_queue("here"), activities=[retention.sweep, adopting.adopt]
+        ),
     ):
         yield
 
@@ -316,6 +321,32 @@ async def test_deleted_twice_the_files_go_now(
         await asyncio.sleep(0.1)
     assert not (library / "a.mp4").exists()
     assert (await client.delete(where)).status_code == 404
+
+
+@pytest.mark.usefixtures("workers")
+async def test_a_library_is_adopted_and_what_came_of_it_can_be_read(
+    client: httpx.AsyncClient, library: Path
+) -> None:
+    assert (await client.get("/api/library/adopt")).json() is None
+    recording_id = "018f0000-0000-7000-8000-000000000000"
+    report = {
+        "recording_id": recording_id,
+        "streamer": "Alice",
+        "title": "From before",
+        "started_at": "2026-11-25T12:00:00Z",
+        "files": [{"name": "a.mp4", "size_bytes": 1, "duration_s": 2.5}],
+    }
+    (library / "a.report.json").write_text(json.dumps(report))
+    (library / "a.mp4").write_bytes(b"x")
+    assert (await client.post("/api/library/adopt")).status_code == 202
+    for _ in range(PATIENCE_S * 10):
+        if told := (await client.get("/api/library/adopt")).json():
+            break
+        await asyncio.sleep(0.1)
+    assert (told["added"], told["missing"], told["problems"]) == (1, [], [])
+    shown = (await client.get(f"/api/recordings/{recording_id}")).json()
+    assert (shown["title"], shown["path"], shown["duration_s"]) == ("From before", "a.mp4", 2.5)
+    assert shown["playable"] == {"hls": False, "media": True}
 
 
 # ---- settings

@@ -168,6 +168,10 @@ class Up:
         statement = "UPDATE recordings SET watched_at = now() - interval '2 minutes' WHERE id = $1"
         asyncio.run(self._execute(statement, recording_id))
 
+    def forget(self, recording_id: str) -> None:
+        """As if the database had lost it."""
+        asyncio.run(self._execute("DELETE FROM recordings WHERE id = $1", recording_id))
+
     async def _execute(self, statement: str, *values: object) -> None:
         url = self.running["database_url"].replace("postgresql+asyncpg", "postgresql")
         connection = await asyncpg.connect(url)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -79,6 +80,36 @@ def test_what_is_deleted_comes_back_and_deleted_twice_is_gone(
     gone = f"/api/recordings/{recording_id}"
     shared_up.wait_for(lambda: shared_up.call("GET", gone).status_code == 404, "gone", 60)
     assert _names(season) == []
+
+
+def test_a_recording_that_the_database_lost_comes_back_by_the_doctor(
+    shared_up: Up, channel: FakeChannel
+) -> None:
+    recording_id = str(shared_up.record(url=channel.url)["id"])
+    shared_up.wait_segments(recording_id, 3)
+    channel.change(title="A second title", category="Go")
+    shared_up.wait_segments(recording_id, 6)
+    channel.offline()
+    shared_up.wait_status(recording_id, "completed")
+    where = f"/api/recordings/{recording_id}"
+    shared_up.wait_recording(recording_id, lambda r: not r["playable"]["hls"], "only the file")
+    before = shared_up.get(where) | {"report": shared_up.get(f"{where}/report")}
+    shared_up.forget(recording_id)
+    assert shared_up.call("GET", where).status_code == 404
+
+    command = shared_up.command("doctor", "--repair")
+    out, err = command.communicate(timeout=90)
+    assert command.returncode == 0, err
+    assert "library: 1 added, 0 found elsewhere" in " ".join(out.split())
+    after = shared_up.get(where) | {"report": shared_up.get(f"{where}/report")}
+    assert _without_times(after) == _without_times(before)
+    assert shared_up.call("GET", f"{where}/media").status_code == 200
+
+
+def _without_times(told: dict[str, Any]) -> dict[str, Any]:
+    """Steps are all done, but when is not in the report."""
+    steps = [{"name": step["name"], "state": step["state"]} for step in told["steps"]]
+    return {**told, "steps": steps}
 
 
 def _names(folder: Path) -> list[str]:

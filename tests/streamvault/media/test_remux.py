@@ -300,6 +300,25 @@ async def test_the_same_order_again_changes_nothing(
     assert pictures(output) == pictures(one)
 
 
+async def test_a_file_of_somebody_else_is_never_overwritten(
+    ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path
+) -> None:
+    """As after the database was lost: the day's first stream is counted from one again."""
+    output.parent.mkdir(parents=True)
+    output.write_bytes(b"of another recording")
+    (one,) = lay(parts_dir, source(2))
+    order = RemuxOrder([part(one)], output)
+    (first,) = await remux(order, ffmpeg)
+    assert first.path == output.with_stem(f"{output.stem} (2)")
+    assert output.read_bytes() == b"of another recording"
+    # And again it is the same file, not a third one.
+    (again,) = await remux(order, ffmpeg)
+    assert (again.reused, again.path) == (True, first.path)
+    first.path.unlink()
+    assert (await remux(order, ffmpeg))[0].path == first.path
+    assert len(list(output.parent.iterdir())) == 2
+
+
 async def test_progress_rises_to_a_hundred_and_stale_files_go(
     ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path
 ) -> None:

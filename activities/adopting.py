@@ -1,0 +1,343 @@
+"""The catalog from the library: what a lost database knew stands in the reports beside the files.
+
+Nothing in the library is changed. What is in the database already stays as it is, but a file that
+was moved by hand is found again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+from temporalio import activity
+
+from activities.library import Shelved
+from activities.progress import beating
+from activities.removal import below, where_it_is
+from streamvault.contracts import Adopted, Status, Step
+from streamvault.db import captured, facts, library, recordings, streamers, streams
+from streamvault.db.models import Recording
+from streamvault.db.session import Database
+from streamvault.errors import InvalidInput, StreamVaultError
+
+log = logging.getLogger(__name__)
+
+BEAT_S = 5.0
+ENDING = ".report.json"
+MOST_BYTES = 32 * 1024 * 1024
+MOST_TOLD = 100
+"""Lines for people; more of them nobody reads."""
+# Of a recording that goes into the report, so that the row can be made again.
+COLUMNS = (
+    *("streamer_login", "platform", "category", "quality", "variant", "codec", "workflow_id"),
+    *("started_by", "reason", "ended_at", "bitrate_bps", "directory", "series", "episode_day"),
+    *("episode", "chapters"),
+)
+
+
+class FileTold(msgspec.Struct):
+    name: str
+    size_bytes: int
+    duration_s: float
+
+
+class GapTold(msgspec.Struct):
+    start_s: float
+    duration_s: float
+    cause: str
+    at: datetime | None = None
+
+
+class AdTold(msgspec.Struct):
+    start_s: float
+    duration_s: float
+    kind: str = ""
+
+
+class PartTold(msgspec.Struct):
+    number: int
+    file: str
+    size_bytes: int
+    duration_s: float
+    began_at: datetime | None = None
+    crc32: str | None = None
+
+
+class CatalogTold(msgspec.Struct):
+    """What only the row knew; a report of an older release has none."""
+
+    source_url: str = ""
+    stream_id: str = ""
+    streamer_login: str | None = None
+    platform: str = ""
+    category: str = ""
+    quality: str = "best"
+    variant: str | None = None
+    codec: str | None = None
+    workflow_id: str = ""
+    started_by: str = "person"
+    reason: str = ""
+    ended_at: datetime | None = None
+    bitrate_bps: int = 0
+    directory: str | None = None
+    series: str | None = None
+    episode_day: date | None = None
+    episode: int | None = None
+    chapters: list[dict[str, Any]] | None = None
+
+
+class Told(msgspec.Struct):
+    """A report as it lies beside a file."""
+
+    recording_id: UUID
+    streamer: str
+    title: str
+    started_at: datetime
+    totals: dict[str, Any] = {}
+    gaps: list[GapTold] = []
+    ads: list[AdTold] = []
+    parts: list[PartTold] = []
+    files: list[FileTold] = []
+    catalog: CatalogTold = msgspec.field(default_factory=CatalogTold)
+
+
+def catalog_of(shelved: Shelved, stream_id: str) -> dict[str, Any]:
+    """For the report. An address without a stream id may hold a token, and is left out."""
+    row = shelved.recording
+    told = {name: getattr(row, name) for name in COLUMNS}
+    told["source_url"] = row.source_url if stream_id else ""
+    told["stream_id"] = stream_id
+    found: dict[str, Any] = msgspec.to_builtins(told)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Lying:
+    """A report and where it was found."""
+
+    root: Path
+    path: Path
+    text: bytes
+
+    def read(self) -> Told:
+        """Raises InvalidInput."""
+        try:
+            return msgspec.json.decode(self.text, type=Told)
+        except msgspec.MsgspecError as error:
+            raise InvalidInput(f"{self.path}: {error}", hint="this report is damaged") from None
+
+    @property
+    def stem(self) -> str:
+        return self.path.name.removesuffix(ENDING)
+
+
+@dataclass(slots=True)
+class _Count:
+    known: int = 0
+    added: int = 0
+    moved: int = 0
+    missing: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Adopting:
+    db: Database
+    libraries: tuple[Path, ...]
+
+    @activity.defn
+    async def adopt(self) -> Adopted:
+        """Every report in the library has its row; what has a row but no file is named."""
+        count = _Count()
+        async with beating(BEAT_S):
+            for lying in await asyncio.to_thread(lambda: list(_find(self.libraries, count))):
+                await self._take_in(lying, count)
+            async with self.db.begin() as session:
+                rows = await library.with_files(session)
+            count.missing = await asyncio.to_thread(_missing, rows, self.libraries)
+        adopted = Adopted(
+            known=count.known,
+            added=count.added,
+            moved=count.moved,
+            missing=count.missing[:MOST_TOLD],
+            problems=count.problems[:MOST_TOLD],
+        )
+        async with self.db.begin() as session:
+            await facts.put_fact(session, facts.ADOPTED, msgspec.to_builtins(adopted))
+        return adopted
+
+    async def _take_in(self, lying: Lying, count: _Count) -> None:
+        try:
+            told = lying.read()
+            try:
+                await self._note(lying, told, count)
+            except IntegrityError:
+                # Since the database was lost another recording has got its number of the day.
+                told.catalog.episode = told.catalog.series = None
+                await self._note(lying, told, count)
+        except (StreamVaultError, IntegrityError) as error:
+            why = _in_words(error)
+            log.warning("not adopted", extra={"report": str(lying.path), "why": why})
+            count.problems.append(f"{lying.path.name}: {why}")
+
+    async def _note(self, lying: Lying, told: Told, count: _Count) -> None:
+        async with self.db.begin() as session:
+            row = await session.get(Recording, told.recording_id, with_for_update=True)
+            if row is None:
+                await _add(session, lying, told)
+                count.added += 1
+            elif await asyncio.to_thread(_was_moved, row, lying, told, self.libraries):
+                row.path = _path_of(lying, told)
+                count.moved += 1
+            else:
+                count.known += 1
+
+
+def _in_words(error: StreamVaultError | IntegrityError) -> str:
+    if isinstance(error, StreamVaultError):
+        return error.one_line
+    # asyncpg's error, which names the constraint, is the cause of SQLAlchemy's.
+    name = getattr(getattr(error.orig, "__cause__", None), "constraint_name", "")
+    return f"the database refuses it ({name or 'a constraint'})"
+
+
+def _find(libraries: Sequence[Path], count: _Count) -> Iterator[Lying]:
+    """Every report; links are not followed."""
+    for root in libraries:
+        for folder, _, names in os.walk(root):
+            for name in sorted(names):
+                path = Path(folder, name)
+                if not name.endswith(ENDING) or path.is_symlink():
+                    continue
+                try:
+                    if path.stat().st_size <= MOST_BYTES:
+                        yield Lying(root, path, path.read_bytes())
+                except OSError as error:
+                    count.problems.append(f"{name}: {error.strerror}")
+
+
+def _path_of(lying: Lying, told: Told) -> str | None:
+    """Of the file beside the report; files that were renamed together keep the same stem."""
+    if not told.files:
+        return None
+    ending = Path(told.files[0].name).suffix
+    return str((lying.path.parent / f"{lying.stem}{ending}").relative_to(lying.root))
+
+
+def _was_moved(row: Recording, lying: Lying, told: Told, libraries: Sequence[Path]) -> bool:
+    path = _path_of(lying, told)
+    if path is None or row.path is None or not (lying.root / path).exists():
+        return False
+    return not any(below(root, row.path).exists() for root in libraries)
+
+
+async def _add(session: AsyncSession, lying: Lying, told: Told) -> None:
+    known = told.catalog
+    row = Recording(
+        id=told.recording_id,
+        source_key=_source_key(told),
+        source_url=known.source_url,
+        holds_source=False,
+        status=str(Status.COMPLETED if told.files else Status.FAILED),
+        step=str(Step.NOTIFY),
+        streamer_name=told.streamer,
+        title=told.title,
+        started_at=told.started_at,
+        totals=told.totals,
+        report=msgspec.json.decode(lying.text),
+        path=_path_of(lying, told),
+        size_bytes=sum(file.size_bytes for file in told.files),
+        duration_s=sum(file.duration_s for file in told.files),
+        created_at=told.started_at,
+        **{name: getattr(known, name) for name in COLUMNS},
+    )
+    row.workflow_id = row.workflow_id or f"stream-url-{row.id}"
+    await _see_to_files(row, lying, told)
+    row.streamer_id = await _streamer_of(session, told)
+    if known.stream_id:
+        row.stream_id = await streams.note_stream(
+            session,
+            known.platform,
+            known.stream_id,
+            streamer_id=row.streamer_id,
+            title=told.title,
+            category=known.category,
+        )
+    session.add(row)
+    await session.flush()
+    await recordings.add_steps(session, row.id, done_at=known.ended_at or told.started_at)
+    await captured.replace_parts_and_gaps(session, row.id, *_accounts(told), told.totals)
+
+
+async def _see_to_files(row: Recording, lying: Lying, told: Told) -> None:
+    """Retention deletes nothing that is not as its report says."""
+    problem = await asyncio.to_thread(_problem_of_files, lying, told)
+    if problem:
+        row.verified_at = datetime.now(UTC)
+        row.verification = {"ok": False, "checks": [], "problem": problem}
+    work = below(lying.root, row.directory) if row.directory else None
+    has_parts = work is not None and await asyncio.to_thread((work / "journal.jsonl").exists)
+    row.parts_gone_at = None if has_parts else datetime.now(UTC)
+
+
+def _problem_of_files(lying: Lying, told: Told) -> str:
+    for number, file in enumerate(told.files):
+        first = _path_of(lying, told) if number == 0 else None
+        path = lying.root / first if first else lying.path.with_name(Path(file.name).name)
+        if not path.exists():
+            return f"{path.name} is missing"
+    return ""
+
+
+def _source_key(told: Told) -> str:
+    known = told.catalog
+    if known.stream_id:
+        return f"{known.platform}:{known.stream_id}"
+    return known.source_url or f"adopted:{told.recording_id}"
+
+
+async def _streamer_of(session: AsyncSession, told: Told) -> UUID | None:
+    """Nobody is followed because of what was recorded once."""
+    known = told.catalog
+    if not known.platform or not known.streamer_login:
+        return None
+    found = await streamers.find_streamer(session, known.platform, known.streamer_login)
+    return found.id if found else None
+
+
+def _accounts(
+    told: Told,
+) -> tuple[list[captured.PartRow], list[captured.GapRow], list[captured.AdRow]]:
+    return (
+        [
+            captured.PartRow(
+                part.number, part.file, part.size_bytes, part.duration_s, part.began_at,
+                part.crc32 or "",
+            )
+            for part in told.parts
+        ],
+        [captured.GapRow(gap.start_s, gap.duration_s, gap.cause, gap.at) for gap in told.gaps],
+        [captured.AdRow(ad.start_s, ad.duration_s, ad.kind) for ad in told.ads],
+    )  # fmt: skip
+
+
+def _missing(rows: Sequence[Recording], libraries: Sequence[Path]) -> list[str]:
+    found = []
+    for row in rows:
+        try:
+            gone = row.path is not None and where_it_is(libraries, row) is None
+        except InvalidInput:
+            gone = True
+        if gone:
+            found.append(f"{row.id}: {row.path}")
+    return found
