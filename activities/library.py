@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from streamvault.db import preferences, recordings, streamers, streams
-from streamvault.db.models import Recording, Stream, StreamEvent
+from streamvault.db.models import Recording, Stream, StreamEvent, mapping
 from streamvault.db.preferences import Preferences
 from streamvault.db.session import Database
 from streamvault.hls.journal import JOURNAL_NAME, read_journal
@@ -179,9 +179,16 @@ def _fits(root: Path, size_bytes: int) -> bool:
 
 
 def stored_chapters(recording: Recording) -> list[Chapter]:
-    rows = recording.chapters or []
-    ends = [row["start_s"] for row in rows[1:]] + [recording.duration_s]
+    """A damaged one is left out."""
+    told = recording.chapters if isinstance(recording.chapters, list) else []
+    rows = [row for row in told if _is_chapter(row)]
+    ends = [*(row["start_s"] for row in rows[1:]), recording.duration_s]
     return [
-        Chapter(row["start_s"], end, row["title"], row["category"])
-        for row, end in zip(rows, ends, strict=True)
+        # Without a chapter there is still an end.
+        Chapter(row["start_s"], end, row.get("title", ""), row.get("category", ""))
+        for row, end in zip(rows, ends, strict=False)
     ]
+
+
+def _is_chapter(stored: object) -> bool:
+    return isinstance(mapping(stored).get("start_s"), (int, float))

@@ -20,6 +20,7 @@ from activities.progress import step_of
 from activities.tidying import COVER_NAME, is_watched, remove_parts
 from streamvault.contracts import Step, StepDone, StepInput, StepState
 from streamvault.db import captured, steps, streamers, streams
+from streamvault.db.models import mapping
 from streamvault.db.session import Database
 from streamvault.errors import Conflict, DependencyUnavailable, VerificationFailed
 from streamvault.media import chapters as chapter_text
@@ -131,7 +132,7 @@ class Media:
         async with step_of(self.db, order.recording_id, Step.SIDECARS):
             shelved = await self._shelved(order)
             report = {
-                **(shelved.recording.report or _report(shelved, [])),
+                **(mapping(shelved.recording.report) or _report(shelved, [])),
                 "catalog": catalog_of(shelved, await self._stream_id(shelved)),
             }
             write_atomic(shelved.beside(".nfo"), episode_nfo(_episode(shelved)))
@@ -199,7 +200,7 @@ class _Progress:
 
 
 def _in_several_files(shelved: Shelved) -> bool:
-    return len((shelved.recording.report or {}).get("files", [])) > 1
+    return len(mapping(shelved.recording.report).get("files", [])) > 1
 
 
 def _finished_before(shelved: Shelved) -> StepDone:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from activities.artwork import is_artwork
-from streamvault.db.models import Recording
+from streamvault.db.models import Recording, mapping
 from streamvault.errors import InvalidInput, StorageUnwritable
 from streamvault.hls.journal import remove_part
 
@@ -70,7 +70,7 @@ def _files_of(root: Path, row: Recording) -> Iterator[Path]:
 
 def _names(row: Recording) -> Iterator[str]:
     yield PurePosixPath(row.path or "").name
-    for told in (row.report or {}).get("files", []):
+    for told in mapping(row.report).get("files") or []:
         name = told.get("name", "") if isinstance(told, dict) else ""
         if isinstance(name, str) and name and "/" not in name and name not in {".", ".."}:
             yield name

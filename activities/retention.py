@@ -23,7 +23,7 @@ from activities.progress import beating
 from activities.removal import remove_files, where_it_is
 from streamvault.contracts import Status, SweepInput, Swept, processing_workflow_id
 from streamvault.db import facts, library, preferences, recordings
-from streamvault.db.models import CLOSED, Recording
+from streamvault.db.models import CLOSED, Recording, mapping
 from streamvault.db.preferences import Preferences
 from streamvault.db.session import Database
 from streamvault.errors import (
@@ -117,7 +117,7 @@ def _is_verified(row: Recording) -> bool:
     """A file gets its name only when it was verified; a later look may have found it damaged."""
     if row.status != Status.COMPLETED or row.path is None:
         return False
-    return bool((row.verification or {}).get("ok", True))
+    return bool(mapping(row.verification).get("ok", True))
 
 
 @dataclass(frozen=True)

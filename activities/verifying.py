@@ -14,6 +14,7 @@ from activities.library import Shelved, stored_chapters, take_from_shelf
 from activities.progress import beating
 from streamvault.contracts import FileCheck, Verified
 from streamvault.db import captured
+from streamvault.db.models import mapping
 from streamvault.db.session import Database
 from streamvault.errors import Conflict, MediaError
 from streamvault.media import chapters
@@ -37,7 +38,7 @@ class Verifying:
 
         Raises NotFound, and Conflict for a recording that has no report of a file."""
         shelved = await take_from_shelf(self.db, self.libraries, recording_id)
-        files = (shelved.recording.report or {}).get("files", [])
+        files = mapping(shelved.recording.report).get("files", [])
         if not files:
             raise Conflict(
                 "this recording has no finished file", hint="there is nothing to compare with"

@@ -12,9 +12,11 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    ValidationError,
     model_validator,
 )
 
+from activities.library import stored_chapters
 from streamvault.contracts import PROCESSING_STEPS, STEPS, Step
 from streamvault.db import models
 from streamvault.errors import InvalidInput
@@ -204,7 +206,6 @@ def steps_of(row: models.Recording) -> list[StepItem]:
 
 
 def _recording(row: models.Recording) -> dict[str, Any]:
-    totals = row.totals or {}
     return {
         "id": row.id,
         "streamer": StreamerRef(
@@ -229,20 +230,24 @@ def _recording(row: models.Recording) -> dict[str, Any]:
         **{name: getattr(row, name) for name in MARKS},
         "playable": Playable(hls=has_parts(row), media=row.path is not None),
         "chapters": _chapters(row),
-        "totals": Totals(**{k: v for k, v in totals.items() if k in Totals.model_fields}),
+        "totals": _totals(row),
     }
+
+
+def _totals(row: models.Recording) -> Totals:
+    """Zeros where the column is damaged."""
+    try:
+        return Totals.model_validate(models.mapping(row.totals))
+    except ValidationError:
+        return Totals()
 
 
 def _chapters(row: models.Recording) -> list[Chapter]:
     """Those in the final file; until it exists, what the channel said, by the clock."""
     if row.chapters is not None:
         return [
-            Chapter(
-                start_s=chapter.get("start_s", 0),
-                title=chapter.get("title", ""),
-                category=chapter.get("category", ""),
-            )
-            for chapter in row.chapters
+            Chapter(start_s=c.start_s, title=c.title, category=c.category)
+            for c in stored_chapters(row)
         ]
     return [
         Chapter(

@@ -19,7 +19,7 @@ from activities.starts import start_recording
 from commands.reach import Reach, reach
 from streamvault.contracts import Status, StepState
 from streamvault.db import recordings
-from streamvault.db.models import Recording
+from streamvault.db.models import Recording, mapping
 from streamvault.embedded.runfile import Running
 from streamvault.errors import DependencyUnavailable, InvalidInput, StreamVaultError
 from streamvault.settings import Settings
@@ -156,7 +156,7 @@ def _line(row: Recording) -> str:
 
 
 def _figures(row: Recording) -> dict[str, str]:
-    totals = row.totals or {}
+    totals = mapping(row.totals)
     elapsed = int(((row.ended_at or datetime.now(UTC)) - row.started_at).total_seconds())
     lost = totals.get("segments_lost", 0)
     gaps = f"{len(row.gaps)} ({totals.get('gap_s', 0):.0f} s)" if row.gaps else "none"
@@ -187,7 +187,7 @@ def _delivered(libraries: Sequence[Path], row: Recording, output: Path | None) -
             "there is no final file", hint=f"the parts are in {first / (row.directory or '')}"
         )
     library = next((root for root in libraries if (root / row.path).exists()), first)
-    names = [f["name"] for f in (row.report or {}).get("files", [])] or [Path(row.path).name]
+    names = [f["name"] for f in mapping(row.report).get("files", [])] or [Path(row.path).name]
     folder = (library / row.path).parent
     if output is None:
         return [folder / name for name in names]

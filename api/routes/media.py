@@ -135,7 +135,7 @@ async def _sidecar(deps: Shared, row: Recording, ending: str, media_type: str) -
 
 
 def _final_path(row: Recording) -> PurePosixPath:
-    if row.path is None:
+    if not row.path:
         raise NotFound("this recording has no final file yet", hint="playlist.m3u8 plays its parts")
     return PurePosixPath(row.path)
 

@@ -36,7 +36,7 @@ from streamvault.contracts import (
     verify_workflow_id,
 )
 from streamvault.db import jobs, library, recordings, streamers
-from streamvault.db.models import Recording
+from streamvault.db.models import Recording, mapping
 from streamvault.errors import Conflict
 from streamvault.settings import stable_host_id
 
@@ -150,8 +150,8 @@ async def report(recording_id: str, deps: Deps) -> dict[str, Any]:
     """The integrity report; of a running recording what is known so far."""
     async with deps.db.begin() as session:
         row = await recordings.get_detail(session, recording_id)
-    if row.report is not None:
-        return {**row.report, "verified": _verified(row)}
+    if told := mapping(row.report):
+        return {**told, "verified": _verified(row)}
     detail = RecordingDetail.of(row).model_dump(mode="json")
     return {
         "recording_id": detail["id"],
@@ -216,7 +216,7 @@ def _verified(row: Recording) -> dict[str, Any] | None:
     """None: not since the file was made."""
     if row.verified_at is None:
         return None
-    return {"at": row.verified_at.isoformat(), **(row.verification or {})}
+    return {"at": row.verified_at.isoformat(), **mapping(row.verification)}
 
 
 def _steps_to_run(row: Recording, asked: list[str]) -> list[str]:

@@ -38,6 +38,11 @@ def _one_of(column: str, words: Iterable[str], *, or_empty: bool = False) -> str
     return f"{column} IN ({quoted})"
 
 
+def mapping(stored: object) -> dict[str, Any]:
+    """What a JSON column should hold; empty for one that was damaged, which must break no list."""
+    return stored if isinstance(stored, dict) else {}
+
+
 class Base(DeclarativeBase):
     metadata = MetaData(
         naming_convention={

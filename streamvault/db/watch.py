@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Integer, and_, exists, func, or_, select
+from sqlalchemy import Integer, and_, case, exists, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from streamvault.contracts import Status, Step
@@ -122,4 +122,6 @@ async def failed_with_parts(session: AsyncSession, lasting: timedelta) -> list[U
 
 
 def _total(name: str) -> Any:
-    return func.coalesce(Recording.totals[name].astext.cast(Integer), 0)
+    """0 where nothing is told, or nothing that counts."""
+    told = Recording.totals[name]
+    return case((func.jsonb_typeof(told) == "number", told.astext.cast(Integer)), else_=0)

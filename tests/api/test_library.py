@@ -23,7 +23,7 @@ from activities.jobs import Jobs
 from activities.retention import Retention
 from api.app import create_app
 from streamvault.contracts import CONTROL_QUEUE, media_queue
-from streamvault.db import library, recordings, streamers
+from streamvault.db import library, recordings, streamers, watch
 from streamvault.db.library import Wanted
 from streamvault.db.models import Recording
 from streamvault.db.session import Database
@@ -484,3 +484,41 @@ async def test_storage_says_what_takes_room_and_how_long_it_lasts(
         ("Alice", 1.0, 700)
     ]
     assert (told["needed_bytes"], told["enough"]) == (700, True)
+
+
+# ---- damaged rows
+
+DAMAGED = [
+    "chapters = '[]'",  # not damaged: nobody said what the stream was called
+    'chapters = \'[1, {"title": 5}, {"start_s": "x"}]\'',
+    "chapters = '7'",
+    "chapters = '\"x\"'",
+    "totals = '[]'",
+    'totals = \'{"segments_lost": "many"}\'',
+    "totals = '{\"segments_lost\": 1.5}'",
+    "report = '[\"x\"]'",
+    "report = '{\"files\": 3}'",
+    "verification = '[]', verified_at = now()",
+    "path = '../../etc/passwd'",
+    "path = ''",
+    "directory = '/etc'",
+    "workflow_id = ''",
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+async def test_a_damaged_row_breaks_no_list_and_no_look(
+    client: httpx.AsyncClient, db: Database, shelf: dict[str, str], damage: str
+) -> None:
+    bad = shelf["Painting 100%"]
+    async with db.begin() as session:
+        await session.execute(text(f"UPDATE recordings SET {damage} WHERE id = :id"), {"id": bad})
+    assert len(await found(client)) == 3
+    for path in ("", "/report", "/poster.jpg", "/media", "/playlist.m3u8"):
+        assert (await client.get(f"/api/recordings/{bad}{path}")).status_code < 500, path
+    for path in ("/api/recordings/facets", "/api/pipelines", "/api/storage", "/", "/metrics"):
+        assert (await client.get(path)).status_code == 200, path
+    preview = await client.post("/api/settings/retention/preview", json={"library_bytes": 1})
+    assert preview.status_code == 200
+    async with db.begin() as session:
+        await watch.unfinished(session)
