@@ -17,6 +17,7 @@ from activities.adopting import catalog_of
 from activities.artwork import place_artwork
 from activities.library import Shelved, take_from_shelf
 from activities.progress import step_of
+from activities.removal import TRICKPLAY
 from activities.tidying import COVER_NAME, is_watched, remove_parts
 from streamvault.contracts import Step, StepDone, StepInput, StepState
 from streamvault.db import captured, steps, streamers, streams
@@ -28,7 +29,7 @@ from streamvault.media.chapters import Chapter
 from streamvault.media.ffmpeg import Ffmpeg
 from streamvault.media.files import write_atomic
 from streamvault.media.nfo import Episode, episode_nfo
-from streamvault.media.previews import make_poster, make_storyboard
+from streamvault.media.previews import make_poster, make_storyboard, make_trickplay
 from streamvault.media.receipt import expected_to_json
 from streamvault.media.remux import RemuxOrder, RemuxProgress, RemuxResult, remux
 
@@ -104,6 +105,8 @@ class Media:
             async with self._beating(order.recording_id, Step.THUMBNAILS):
                 await self._place_poster(shelved)
                 board = await make_storyboard(shelved.pictures_from, shelved.work)
+                if shelved.wishes.trickplay:
+                    await make_trickplay(shelved.pictures_from, shelved.beside(TRICKPLAY))
             return StepDone(f"{board.tiles} pictures" if board else "no picture in this recording")
 
     async def _place_poster(self, shelved: Shelved) -> None:

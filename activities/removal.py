@@ -12,6 +12,7 @@ from streamvault.db.models import Recording, mapping
 from streamvault.errors import InvalidInput, StorageUnwritable
 from streamvault.hls.journal import remove_part
 
+TRICKPLAY = ".trickplay"
 BESIDE = (".nfo", "-poster.jpg", ".chapters.vtt", ".report.json")
 
 
@@ -62,10 +63,15 @@ def _files_of(root: Path, row: Recording) -> Iterator[Path]:
         final = below(root, row.path)
         yield from (final.with_name(name) for name in _names(row))
         yield from (final.with_name(f"{final.stem}{ending}") for ending in BESIDE)
+        yield from (p for p in _trickplay(final).rglob("*") if not p.is_dir())
         yield from final.parent.glob(f".{glob.escape(final.stem)}.part-*")
     if row.directory:
         work = below(root, row.directory)
         yield from (path for path in work.glob("*") if not path.is_dir())
+
+
+def _trickplay(final: Path) -> Path:
+    return final.with_name(f"{final.stem}{TRICKPLAY}")
 
 
 def _names(row: Recording) -> Iterator[str]:
@@ -78,6 +84,9 @@ def _names(row: Recording) -> Iterator[str]:
 
 def _folders_of(root: Path, row: Recording) -> Iterator[Path]:
     """From the inside out, up to the library itself."""
+    if row.path:
+        pictures = _trickplay(below(root, row.path))
+        yield from (*pictures.glob("*"), pictures)
     told = [text for text in (row.directory, row.path) if text]
     for path in (below(root, text) for text in told):
         yield path

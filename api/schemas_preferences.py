@@ -31,6 +31,8 @@ class SettingsChange(Body):
     """So is what was not recorded."""
     keep_holes: bool | None = None
     """Keep the time in which nothing was recorded, so that the file keeps to the clock."""
+    trickplay: bool | None = None
+    """Pictures for Jellyfin's time line, in a folder beside the file."""
     retention_days: Days | None = None
     """Older recordings are deleted. 0 is without limit, as for all below."""
     retention_count: Count | None = None
@@ -54,6 +56,7 @@ class GeneralSettings(BaseModel):
     ad_chapters: Setting[bool]
     gap_chapters: Setting[bool]
     keep_holes: Setting[bool]
+    trickplay: Setting[bool]
     retention_days: Setting[int]
     retention_count: Setting[int]
     retention_bytes: Setting[int]

@@ -31,6 +31,8 @@ class Preferences(msgspec.Struct, frozen=True, kw_only=True):
     keep_holes: bool = True
     """Where nothing was recorded the file has as much time without a picture, so that it keeps to
     the clock."""
+    trickplay: bool = False
+    """Pictures for Jellyfin's time line, beside the file."""
     retention_days: int = 0
     retention_count: int = 0
     """Of each streamer."""

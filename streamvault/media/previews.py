@@ -6,6 +6,7 @@ A tenth of what one ffmpeg process per picture costs, since only the pictures sh
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ MAX_TILES = 600
 SHEET_COLUMNS = 10
 SHEET_TILES = SHEET_COLUMNS * SHEET_COLUMNS
 SHEET_PATTERN = "storyboard-*.webp"
+TRICKPLAY_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ async def make_storyboard(sources: Sequence[MediaSource], directory: Path) -> St
     interval_s = tile_interval(duration_s)
     count = max(1, math.ceil(duration_s / interval_s))
     times = [n * interval_s for n in range(count)]
-    answer = await _ask("storyboard", sources, {"times": times, "directory": str(directory)})
+    answer = await _ask_for_sheets(sources, times, directory, "storyboard-{}.webp", first=1)
     sheets = tuple(directory / name for name in answer["sheets"])
     vtt = directory / "storyboard.vtt"
     board = Storyboard(vtt, sheets, count, interval_s, answer["width"], answer["height"])
@@ -83,6 +85,24 @@ async def make_storyboard(sources: Sequence[MediaSource], directory: Path) -> St
         return None
     write_atomic(vtt, storyboard_vtt(board, duration_s))
     return board
+
+
+async def make_trickplay(sources: Sequence[MediaSource], folder: Path) -> int:
+    """Pictures for Jellyfin's time line (10.10 and later, "save trickplay images next to media"):
+    `<folder>/320 - 10x10/0.jpg` …, one tile each 10 s, which is its default. The tiles' number; 0
+    means no picture. Raises MediaError, OSError."""
+    times = [n * TRICKPLAY_S for n in range(max(1, math.ceil(_duration(sources) / TRICKPLAY_S)))]
+    scratch = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(scratch, ignore_errors=True)
+    answer = await _ask_for_sheets(sources, times, scratch / "sheets", "{}.jpg", first=0)
+    if not answer["sheets"]:
+        shutil.rmtree(scratch)
+        return 0
+    named = f"{answer['width']} - {SHEET_COLUMNS}x{SHEET_COLUMNS}"
+    (scratch / "sheets").rename(scratch / named)
+    shutil.rmtree(folder, ignore_errors=True)
+    scratch.rename(folder)
+    return len(times)
 
 
 def poster_times(duration_s: float) -> list[float]:
@@ -124,6 +144,18 @@ def _duration(sources: Sequence[MediaSource]) -> float:
     if not sources:
         raise MediaError("there is no file to take pictures from")
     return max(source.start_s + source.duration_s for source in sources)
+
+
+async def _ask_for_sheets(
+    sources: Sequence[MediaSource],
+    times: Sequence[float],
+    directory: Path,
+    pattern: str,
+    *,
+    first: int,
+) -> dict[str, Any]:
+    told = {"times": times, "directory": str(directory), "pattern": pattern, "first": first}
+    return await _ask("sheets", sources, told)
 
 
 async def _ask(

@@ -30,8 +30,8 @@ DARK, BRIGHT, FLAT, IDEAL_MEAN = 24.0, 232.0, 12.0, 118.0
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Dispatch on `what`: `poster` or `storyboard`."""
-    work = {"poster": _poster, "storyboard": _storyboard}[request["what"]]
+    """Dispatch on `what`: `poster` or `sheets`."""
+    work = {"poster": _poster, "sheets": _sheets}[request["what"]]
     sources = [_Source(Path(path), start, span) for path, start, span in request["sources"]]
     try:
         return work(sources, request)
@@ -135,21 +135,23 @@ def _score(frame: VideoFrame) -> tuple[bool, float]:
     return usable, deviation * (1 - abs(mean - IDEAL_MEAN) / IDEAL_MEAN)
 
 
-def _storyboard(sources: Sequence[_Source], request: dict[str, Any]) -> dict[str, Any]:
+def _sheets(sources: Sequence[_Source], request: dict[str, Any]) -> dict[str, Any]:
+    """Tiles of all times, 10 x 10 to a sheet; `pattern` names the sheets from `first` on."""
     directory = Path(request["directory"])
     directory.mkdir(parents=True, exist_ok=True)
     sheets: list[str] = []
-    tiles: list[Image.Image] = []
     size = (0, 0)
-    for tile in _tiles(sources, request["times"]):
-        size = tile.size
-        tiles.append(tile)
-        if len(tiles) == SHEET_COLUMNS**2:
-            sheets.append(_save_sheet(tiles, directory, len(sheets) + 1))
-            tiles.clear()
-    if tiles:
-        sheets.append(_save_sheet(tiles, directory, len(sheets) + 1))
+    for tiles in _by_sheet(_tiles(sources, request["times"])):
+        size = tiles[0].size
+        name = request["pattern"].format(len(sheets) + request["first"])
+        _save_sheet(tiles, directory / name)
+        sheets.append(name)
     return {"sheets": sheets, "width": size[0], "height": size[1]}
+
+
+def _by_sheet(tiles: Iterator[Image.Image]) -> Iterator[list[Image.Image]]:
+    while sheet := list(itertools.islice(tiles, SHEET_COLUMNS**2)):
+        yield sheet
 
 
 def _tiles(sources: Sequence[_Source], times: Sequence[float]) -> Iterator[Image.Image]:
@@ -184,7 +186,7 @@ def _image(frame: VideoFrame, width: int, height: int) -> Image.Image:
     return picture
 
 
-def _save_sheet(tiles: Sequence[Image.Image], directory: Path, number: int) -> str:
+def _save_sheet(tiles: Sequence[Image.Image], path: Path) -> None:
     width, height = tiles[0].size
     columns = min(len(tiles), SHEET_COLUMNS)
     rows = -(-len(tiles) // SHEET_COLUMNS)
@@ -192,9 +194,10 @@ def _save_sheet(tiles: Sequence[Image.Image], directory: Path, number: int) -> s
     for place, tile in enumerate(tiles):
         row, column = divmod(place, SHEET_COLUMNS)
         sheet.paste(tile, (column * width, row * height))
-    name = f"storyboard-{number}.webp"
-    _save(sheet, directory / name, "WEBP", quality=SHEET_QUALITY, method=SHEET_METHOD)
-    return name
+    if path.suffix == ".webp":
+        _save(sheet, path, "WEBP", quality=SHEET_QUALITY, method=SHEET_METHOD)
+    else:
+        _save(sheet, path, "JPEG", quality=SHEET_QUALITY)
 
 
 def _save(picture: Image.Image, path: Path, kind: str, **options: Any) -> None:

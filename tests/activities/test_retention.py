@@ -63,6 +63,9 @@ def shelve(db: Database, libraries: tuple[Path, Path]) -> Shelve:
         work.mkdir(parents=True)
         for ending in BESIDE:
             final.with_name(stem + ending).write_bytes(b"x")
+        trickplay = final.with_name(f"{stem}.trickplay") / "320 - 10x10"
+        trickplay.mkdir(parents=True)
+        (trickplay / "0.jpg").write_bytes(b"x")
         for inside in ("storyboard.vtt", "storyboard-0.webp"):
             (work / inside).write_bytes(b"x")
         async with db.begin() as session:

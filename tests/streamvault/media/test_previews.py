@@ -12,7 +12,13 @@ from PIL import Image, ImageStat
 
 from streamvault.errors import MediaError
 from streamvault.media.ffmpeg import Ffmpeg
-from streamvault.media.previews import MediaSource, make_poster, make_storyboard, tile_interval
+from streamvault.media.previews import (
+    MediaSource,
+    make_poster,
+    make_storyboard,
+    make_trickplay,
+    tile_interval,
+)
 from streamvault.media.remux import RemuxOrder, remux
 from tests.streamvault.media.media_files import START, Source, part
 
@@ -136,3 +142,19 @@ async def test_pictures_come_from_a_part_with_a_damaged_middle(
 @pytest.mark.parametrize(("hours", "interval_s"), [(1, 10), (10, 60)])
 def test_long_recordings_have_at_most_600_tiles(hours: float, interval_s: float) -> None:
     assert tile_interval(hours * 3600) == interval_s
+
+
+async def test_trickplay_is_laid_out_as_jellyfin_reads_it(tmp_path: Path, source: Source) -> None:
+    """One tile each 10 s from 0 on, ten in a row, numbered from 0; nothing else beside them."""
+    folder = tmp_path / "Alice.trickplay"
+    (folder / "of before").mkdir(parents=True)
+    long = MediaSource(source(3), 0.0, 1015.0)
+    assert await make_trickplay([long], folder) == 102
+    assert [p.name for p in tmp_path.iterdir() if p.name != "parts"] == ["Alice.trickplay"]
+    (sheets,) = folder.iterdir()
+    assert sheets.name.endswith(" - 10x10")
+    width = int(sheets.name.partition(" ")[0])
+    assert sorted(p.name for p in sheets.iterdir()) == ["0.jpg", "1.jpg"]
+    with Image.open(sheets / "0.jpg") as first, Image.open(sheets / "1.jpg") as second:
+        assert (first.format, first.width) == ("JPEG", 10 * width)
+        assert (second.width, second.height) == (2 * width, first.height // 10)
