@@ -21,6 +21,7 @@ from streamvault.media.child import serve
 from streamvault.media.start_codes import LENGTHS, habit_of
 
 Stream = VideoStream | AudioStream
+SOUND_LOOK_S = 5.0
 SAMPLED_PACKETS = 200  # a second or two, and what opening a file has read already
 STEP_S = 0.6  # a decode-time step beyond this is a hole, media.md section 4
 
@@ -49,11 +50,24 @@ def _part(path: str) -> dict[str, Any]:
         streams = {kind: _facts(stream) for kind, stream in _streams(container).items()}
         if video := main_video(container):
             streams["video"]["framing"] = _framing(container, video)
-        return {
-            "format": container.format.name,
-            "duration_s": (container.duration or 0) / av.time_base,
-            "streams": streams,
-        }
+        told_s = (container.duration or 0) / av.time_base
+        if container.format.name == "mpegts" and "video" not in streams and "audio" in streams:
+            told_s = _sound_end_s(container, told_s)
+        return {"format": container.format.name, "duration_s": told_s, "streams": streams}
+
+
+def _sound_end_s(container: InputContainer, told_s: float) -> float:
+    """Where the last frame ends, from the first one on: libav counts up to the start of the last
+    packet of a .ts, and one without a picture holds half a second of sound."""
+    audio = container.streams.audio[0]
+    if audio.time_base is None or audio.start_time is None:
+        return told_s
+    near_the_end = int(max(told_s - SOUND_LOOK_S, 0.0) / audio.time_base) + audio.start_time
+    container.seek(near_the_end, stream=audio, backward=True)
+    ends = [p.pts + (p.duration or 0) for p in container.demux(audio) if p.pts is not None]
+    if not ends:
+        return told_s
+    return max(told_s, float((max(ends) - audio.start_time) * audio.time_base))
 
 
 def _framing(container: InputContainer, video: VideoStream) -> str:

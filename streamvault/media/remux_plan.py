@@ -183,13 +183,13 @@ def _place(parts: Sequence[ProbedPart], keep_holes: bool) -> Iterator[Piece]:
 def ffconcat(plan: OutputPlan) -> str:
     """The list for the concat demuxer: `duration` is the time to the next part where a hole stays.
 
-    Without it ffmpeg takes the part's own end, which is exact.
+    Without it ffmpeg takes the part's own end, which is exact where there is a picture.
     """
     lines = ["ffconcat version 1.0"]
     for piece in plan.pieces:
         name = str(piece.part.file.path.absolute()).replace("'", "'\\''")
         lines.append(f"file 'file:{name}'")
-        if piece.hole_s:
+        if piece.hole_s or piece.part.facts.video is None:
             lines.append(f"duration {piece.part.span_s + piece.hole_s:.6f}")
     return "\n".join(lines) + "\n"
 

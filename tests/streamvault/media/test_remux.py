@@ -19,6 +19,7 @@ from streamvault.media.ffmpeg import Ffmpeg
 from streamvault.media.probe import probe_output
 from streamvault.media.remux import PartFile, RemuxOrder, RemuxProgress, remux
 from tests.streamvault.media.media_files import (
+    AUDIO_HZ,
     FPS,
     START,
     Source,
@@ -172,6 +173,23 @@ async def test_sound_alone_becomes_a_file_too(
     assert facts.streams["audio"].packets == packets(one)["audio"]
     assert (facts.cover_bytes, facts.index_first) == (cover.stat().st_size, True)
     assert (result.video, result.audio) == ("", "aac 48000 Hz, 1 channels")
+
+
+@pytest.mark.parametrize("seconds", [2, 2.5, 3.1])
+async def test_sound_alone_goes_on_from_part_to_part(
+    each_ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path, seconds: float
+) -> None:
+    """Half a second of sound shares one packet of a .ts, and libav does not count the last one."""
+    files = lay(parts_dir, *(source(seconds, video=None, start_s=at) for at in (0, 50, 7)))
+    parts = [part(f, START + n * seconds, seconds) for n, f in enumerate(files)]
+    (result,) = await remux(RemuxOrder(parts, output), each_ffmpeg)
+    assert packets(output) == packets(*files)
+    heard = times(output, "audio")
+    frame_s = 1024 / AUDIO_HZ
+    assert [b - a for a, b in pairwise(heard)] == pytest.approx(
+        [frame_s] * (len(heard) - 1), abs=0.001
+    )
+    assert result.verification.ok
 
 
 @pytest.mark.parametrize(
