@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -24,17 +25,22 @@ from temporalio import activity
 from activities.library import Shelved
 from activities.progress import beating
 from activities.removal import below, where_it_is
-from streamvault.contracts import Adopted, Status, Step
+from activities.timeline_rows import save_timeline
+from streamvault.contracts import Adopted, Status, Step, url_workflow_id
 from streamvault.db import captured, facts, library, recordings, streamers, streams
 from streamvault.db.models import Recording
 from streamvault.db.session import Database
 from streamvault.errors import InvalidInput, StreamVaultError
+from streamvault.hls.journal import JOURNAL_NAME, read_journal
+from streamvault.hls.timeline import Timeline
 
 log = logging.getLogger(__name__)
 
 BEAT_S = 5.0
 ENDING = ".report.json"
 MOST_BYTES = 32 * 1024 * 1024
+QUIET_S = 600.0
+WORK = ".streamvault"
 MOST_TOLD = 100
 """Lines for people; more of them nobody reads."""
 # Of a recording that goes into the report, so that the row can be made again.
@@ -146,6 +152,7 @@ class _Count:
     known: int = 0
     added: int = 0
     moved: int = 0
+    taken_up: int = 0
     missing: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -162,6 +169,8 @@ class Adopting:
         async with beating(BEAT_S):
             for lying in await asyncio.to_thread(lambda: list(_find(self.libraries, count))):
                 await self._take_in(lying, count)
+            for orphan in await asyncio.to_thread(lambda: list(_find_orphans(self.libraries))):
+                await self._take_up(orphan, count)
             async with self.db.begin() as session:
                 rows = await library.with_files(session)
             count.missing = await asyncio.to_thread(_missing, rows, self.libraries)
@@ -169,6 +178,7 @@ class Adopting:
             known=count.known,
             added=count.added,
             moved=count.moved,
+            taken_up=count.taken_up,
             missing=count.missing[:MOST_TOLD],
             problems=count.problems[:MOST_TOLD],
         )
@@ -189,6 +199,19 @@ class Adopting:
             why = _in_words(error)
             log.warning("not adopted", extra={"report": str(lying.path), "why": why})
             count.problems.append(f"{lying.path.name}: {why}")
+
+    async def _take_up(self, orphan: Orphan, count: _Count) -> None:
+        """The watchdog finds that nobody has its processing in hand, and starts it."""
+        timeline = await asyncio.to_thread(orphan.timeline)
+        if not timeline.parts:
+            return
+        async with self.db.begin() as session:
+            if await session.get(Recording, orphan.id) is None:
+                session.add(_row_of_parts(orphan, timeline))
+                await session.flush()
+                await recordings.add_steps(session, orphan.id)
+                await save_timeline(session, str(orphan.id), timeline)
+                count.taken_up += 1
 
     async def _note(self, lying: Lying, told: Told, count: _Count) -> None:
         async with self.db.begin() as session:
@@ -224,6 +247,55 @@ def _find(libraries: Sequence[Path], count: _Count) -> Iterator[Lying]:
                         yield Lying(root, path, path.read_bytes())
                 except OSError as error:
                     count.problems.append(f"{name}: {error.strerror}")
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """A working folder with parts, of which no file was made yet."""
+
+    id: UUID
+    root: Path
+    folder: Path
+
+    def timeline(self) -> Timeline:
+        return Timeline(read_journal(self.folder / JOURNAL_NAME).records)
+
+
+def _find_orphans(libraries: Sequence[Path]) -> Iterator[Orphan]:
+    """Those that nothing was written to for a while: they are not being recorded."""
+    before = time.time() - QUIET_S
+    for root in libraries:
+        for journal in root.glob(f"**/{WORK}/*/{JOURNAL_NAME}"):
+            try:
+                recording_id = UUID(journal.parent.name)
+                quiet = journal.stat().st_mtime < before
+            except (ValueError, OSError):
+                continue
+            if quiet and not journal.parent.is_symlink():
+                yield Orphan(recording_id, root, journal.parent)
+
+
+def _row_of_parts(orphan: Orphan, timeline: Timeline) -> Recording:
+    """What the parts and their place say: whose it is, when it began, how much there is."""
+    first, last = timeline.parts[0], timeline.parts[-1]
+    place = orphan.folder.relative_to(orphan.root)
+    return Recording(
+        id=orphan.id,
+        source_key=f"adopted:{orphan.id}",
+        source_url="",
+        holds_source=True,
+        workflow_id=url_workflow_id(str(orphan.id)),
+        status=str(Status.PROCESSING),
+        step=str(Step.REMUX),
+        streamer_name=place.parts[0],
+        started_at=datetime.fromtimestamp(first.start_wall_s, UTC),
+        ended_at=datetime.fromtimestamp(last.start_wall_s + last.span_s, UTC),
+        directory=str(place),
+        variant=last.variant,
+        codec=last.codecs,
+        size_bytes=timeline.size_bytes,
+        duration_s=timeline.duration_s,
+    )
 
 
 def _path_of(lying: Lying, told: Told) -> str | None:

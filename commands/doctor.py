@@ -62,7 +62,7 @@ def _print_adopted(adopted: Adopted) -> None:
     console = Console()
     console.print(
         f"library: {adopted.added} added, {adopted.moved} found elsewhere, "
-        f"{adopted.known} known before"
+        f"{adopted.taken_up} to be made from their parts, {adopted.known} known before"
     )
     for line in adopted.missing:
         console.print(f"  file missing: {escape(line)}")

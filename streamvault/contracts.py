@@ -368,6 +368,8 @@ class Adopted:
     """Recordings that the database did not know."""
     moved: int = 0
     """Whose file was found in another place."""
+    taken_up: int = 0
+    """Of which there were only parts; they become files now."""
     missing: list[str] = field(default_factory=list)
     """Whose file is nowhere; one line each, as below."""
     problems: list[str] = field(default_factory=list)

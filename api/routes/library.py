@@ -27,6 +27,8 @@ class AdoptionItem(BaseModel):
     """Recordings that the database did not know."""
     moved: int
     """Whose file was found in another place."""
+    taken_up: int = 0
+    """Of which there were only parts; they become files now."""
     missing: list[str]
     """Whose file is nowhere."""
     problems: list[str]

@@ -88,9 +88,12 @@ async def open_recording(session: AsyncSession, new: NewRecording) -> tuple[Reco
     raise Conflict("this source opens and closes too quickly", hint="try again")
 
 
-async def add_steps(session: AsyncSession, recording_id: UUID, done_at: datetime) -> None:
-    """Of a recording that was made elsewhere, or before this database was: all of them done."""
-    told = {"recording_id": recording_id, "state": str(StepState.DONE), "ended_at": done_at}
+async def add_steps(
+    session: AsyncSession, recording_id: UUID, done_at: datetime | None = None
+) -> None:
+    """Of a recording that was made before this database was: all of them done, or waiting."""
+    state = StepState.WAITING if done_at is None else StepState.DONE
+    told = {"recording_id": recording_id, "state": str(state), "ended_at": done_at}
     await session.execute(insert(RecordingStep), [{**told, "name": str(step)} for step in STEPS])
 
 

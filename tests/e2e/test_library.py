@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,12 +11,19 @@ from typing import Any
 import av
 import pytest
 
+from tests.e2e.conftest import Gate
 from tests.e2e.pictures import decoded
 from tests.e2e.product import Up
+from tests.e2e.test_parking import parked_recording
 from tests.fake_twitch.client import FakeChannel
 
 AD_S = 4
-WISHES = {"keep_holes": False, "ad_chapters": True, "chapters": "category"}
+WISHES = {
+    "keep_holes": False,
+    "ad_chapters": True,
+    "chapters": "category",
+    "trickplay": True,
+}
 
 
 @pytest.fixture
@@ -54,6 +63,7 @@ def test_holes_are_closed_and_chapters_go_with_the_pictures(
     assert before - 1 <= told[1][0] <= before + 4
     assert [c["start_s"] for c in done["chapters"]] == pytest.approx([float(t) for t, _ in told])
     assert shared_up.get(f"/api/recordings/{recording_id}/report")["holes"] == "closed"
+    assert list(final.with_suffix(".trickplay").glob("* - 10x10/0.jpg"))
 
 
 def test_what_is_deleted_comes_back_and_deleted_twice_is_gone(
@@ -104,6 +114,29 @@ def test_a_recording_that_the_database_lost_comes_back_by_the_doctor(
     after = shared_up.get(where) | {"report": shared_up.get(f"{where}/report")}
     assert _without_times(after) == _without_times(before)
     assert shared_up.call("GET", f"{where}/media").status_code == 200
+
+
+def test_parts_that_the_database_lost_become_a_file(
+    shared_up: Up, channel: FakeChannel, gate: Gate
+) -> None:
+    with gate.failing():
+        lost = parked_recording(shared_up, channel)
+    shared_up.call("POST", f"/api/pipelines/{lost['workflow_id']}/give-up")
+    stored = shared_up.wait_status(lost["id"], "failed")["totals"]["segments_stored"]
+    shared_up.forget(lost["id"])
+    (folder,) = shared_up.library.rglob(f".streamvault/{lost['id']}")
+    # As if nothing had been written there for an hour.
+    an_hour_ago = time.time() - 3600
+    os.utime(folder / "journal.jsonl", (an_hour_ago, an_hour_ago))
+
+    command = shared_up.command("doctor", "--repair")
+    out, err = command.communicate(timeout=90)
+    assert command.returncode == 0, err
+    assert "1 to be made from their parts" in " ".join(out.split())
+    done = shared_up.wait_status(lost["id"], "completed")
+    assert decoded(shared_up.library / done["path"]) == decoded(channel.content(0, stored))
+    assert done["streamer"]["name"] == lost["streamer"]["name"]
+    assert shared_up.parts(lost["id"]) == b""
 
 
 def _without_times(told: dict[str, Any]) -> dict[str, Any]:
