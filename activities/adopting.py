@@ -333,7 +333,7 @@ async def _add(session: AsyncSession, lying: Lying, told: Told) -> None:
         created_at=told.started_at,
         **{name: getattr(known, name) for name in COLUMNS},
     )
-    row.workflow_id = row.workflow_id or f"stream-url-{row.id}"
+    row.workflow_id = row.workflow_id or url_workflow_id(str(row.id))
     await _see_to_files(row, lying, told)
     row.streamer_id = await _streamer_of(session, told)
     if known.stream_id:
@@ -358,7 +358,7 @@ async def _see_to_files(row: Recording, lying: Lying, told: Told) -> None:
         row.verified_at = datetime.now(UTC)
         row.verification = {"ok": False, "checks": [], "problem": problem}
     work = below(lying.root, row.directory) if row.directory else None
-    has_parts = work is not None and await asyncio.to_thread((work / "journal.jsonl").exists)
+    has_parts = work is not None and await asyncio.to_thread((work / JOURNAL_NAME).exists)
     row.parts_gone_at = None if has_parts else datetime.now(UTC)
 
 
@@ -368,6 +368,8 @@ def _problem_of_files(lying: Lying, told: Told) -> str:
         path = lying.root / first if first else lying.path.with_name(Path(file.name).name)
         if not path.exists():
             return f"{path.name} is missing"
+        if (size := path.stat().st_size) != file.size_bytes:
+            return f"{path.name} has {size} bytes, not {file.size_bytes}"
     return ""
 
 

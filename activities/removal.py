@@ -75,11 +75,17 @@ def _trickplay(final: Path) -> Path:
 
 
 def _names(row: Recording) -> Iterator[str]:
-    yield PurePosixPath(row.path or "").name
-    for told in mapping(row.report).get("files") or []:
-        name = told.get("name", "") if isinstance(told, dict) else ""
-        if isinstance(name, str) and name and "/" not in name and name not in {".", ".."}:
-            yield name
+    """Of a file that was renamed by hand the report tells names that may be another's by now."""
+    own = PurePosixPath(row.path or "").name
+    yield own
+    files = mapping(row.report).get("files")
+    told = [mapping(one).get("name") for one in files] if isinstance(files, list) else []
+    if told[:1] == [own]:
+        yield from (name for name in told[1:] if isinstance(name, str) and _is_a_name(name))
+
+
+def _is_a_name(text: str) -> bool:
+    return bool(text) and "/" not in text and "\0" not in text and text not in {".", ".."}
 
 
 def _folders_of(root: Path, row: Recording) -> Iterator[Path]:

@@ -224,6 +224,16 @@ async def test_a_number_of_the_day_that_is_taken_by_now_holds_up_nothing(
     assert (await row_of(db, one[0])).episode is None
 
 
+async def test_a_file_of_another_size_is_never_taken_for_verified(
+    db: Database, adopting: Adopting, one: tuple[str, Path]
+) -> None:
+    one[1].write_bytes(b"123")
+    await lose_everything(db)
+    assert await adopt(adopting) == Adopted(added=1)
+    row = await row_of(db, one[0])
+    assert row.verification and row.verification["problem"].endswith("has 3 bytes, not 5")
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [

@@ -217,6 +217,20 @@ async def test_what_a_person_deleted_goes_when_its_day_is_over(
     assert files(*libraries) == []
 
 
+async def test_every_file_of_several_goes_and_a_name_of_before_is_another_recordings(
+    db: Database, retention: Retention, shelve: Shelve, libraries: tuple[Path, Path]
+) -> None:
+    folder = libraries[0] / "Alice/Season 2026"
+    several = [{"name": "two.mp4"}, {"name": "two - part 2.mp4"}]
+    await shelve("two", days=9, report={"files": several})
+    (folder / "two - part 2.mp4").write_bytes(b"x")
+    await shelve("renamed", days=9, report={"files": [{"name": "other.mp4"}]})
+    await shelve("other")
+    await prefer(db, retention_days=1)
+    assert (await sweep(retention)).recordings == 2
+    assert sorted(path.name for path in folder.glob("*.mp4")) == ["other.mp4"]
+
+
 async def test_a_recording_that_waits_for_room_has_what_was_deleted_go_at_once(
     db: Database, retention: Retention, shelve: Shelve
 ) -> None:
