@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,12 +30,30 @@ class Network:
 
     @contextmanager
     def pulled(self) -> Iterator[None]:
-        """Packets vanish in both directions; nobody is told."""
+        """Packets vanish in both directions; nobody is told. It carries again when this ends."""
         _ip("-n", self.name, "link", "set", "inside", "down")
         try:
             yield
         finally:
             _ip("-n", self.name, "link", "set", "inside", "up")
+            self._await_carrier()
+
+    def _await_carrier(self, timeout_s: float = 10) -> None:
+        """A question for the neighbour's address from before the cable was back fails after it."""
+        deadline = time.monotonic() + timeout_s
+        while not self._carries():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.address} is still not to be reached")
+
+    def _carries(self) -> bool:
+        """Being refused is an answer, too."""
+        try:
+            socket.create_connection((self.address, 9), timeout=1).close()
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+        return True
 
 
 def can_be_made() -> bool:
