@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from streamvault.media.probe import EmbeddedChapter, probe_output
+from streamvault.media.probe import EmbeddedChapter, probe_chapters
 
 MIN_CHAPTER_S = 30.0
 # In a recording of under ten minutes thirty seconds are much; there, a twentieth of it counts.
@@ -142,7 +142,7 @@ def vtt_time(seconds: float) -> str:
 
 async def read_back(path: Path) -> tuple[EmbeddedChapter, ...]:
     """The chapters embedded in a finished file. Raises MediaError."""
-    return (await probe_output(path)).chapters
+    return await probe_chapters(path)
 
 
 def differences(asked: Sequence[Chapter], found: Sequence[EmbeddedChapter]) -> list[str]:

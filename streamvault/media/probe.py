@@ -66,18 +66,19 @@ class EmbeddedChapter:
 
 @dataclass(frozen=True, slots=True)
 class OutputFacts:
-    """An MP4 as its index describes it."""
+    """A final file: an MP4 as its index describes it, Matroska as it was read to its end."""
 
     size_bytes: int
     duration_s: float
     streams: dict[str, Packets]
     """By `video` and `audio`."""
     data_end: int
-    """The last byte the index refers to; beyond `size_bytes` when the file is cut short."""
+    """The last byte of media by the index; beyond `size_bytes` when the file is cut short."""
     chapters: tuple[EmbeddedChapter, ...]
     tags: dict[str, str]
     cover_bytes: int
-    index_first: bool
+    index_first: bool | None
+    """None where nothing depends on it."""
 
 
 async def probe_parts(paths: Sequence[Path]) -> list[PartFacts]:
@@ -87,8 +88,9 @@ async def probe_parts(paths: Sequence[Path]) -> list[PartFacts]:
 
 
 async def probe_output(path: Path) -> OutputFacts:
-    """What a finished MP4 says of itself; reads the index, not the media. Raises MediaError."""
-    answer = await run_python_child(CHILD, {"what": "output", "path": str(path)})
+    """What a finished file says of itself; of an MP4 only the index is read. Raises MediaError."""
+    request = {"what": "output", "path": str(path)}
+    answer = await run_python_child(CHILD, request, timeout_s=_limit_s([path]))
     streams: dict[str, Any] = answer["streams"]
     return OutputFacts(
         size_bytes=answer["size_bytes"],
@@ -104,13 +106,20 @@ async def probe_output(path: Path) -> OutputFacts:
 
 async def scan_parts(paths: Sequence[Path]) -> list[dict[str, Packets]]:
     """Every packet of every part, read in full: about 0.8 of a remux's CPU. Raises MediaError."""
-    size = sum(path.stat().st_size for path in paths)
-    answer = await run_python_child(
-        CHILD,
-        {"what": "scan", "paths": [str(p) for p in paths]},
-        timeout_s=600 + size / SCAN_BYTES_PER_S,
-    )
+    request = {"what": "scan", "paths": [str(p) for p in paths]}
+    answer = await run_python_child(CHILD, request, timeout_s=_limit_s(paths))
     return [{kind: _packets(seen) for kind, seen in part.items()} for part in answer["parts"]]
+
+
+async def probe_chapters(path: Path) -> tuple[EmbeddedChapter, ...]:
+    """Those of a finished file, from its header. Raises MediaError."""
+    answer = await run_python_child(CHILD, {"what": "chapters", "path": str(path)})
+    return tuple(EmbeddedChapter(**chapter) for chapter in answer["chapters"])
+
+
+def _limit_s(paths: Sequence[Path]) -> float:
+    """What is not there is for the child to find."""
+    return 600 + sum(p.stat().st_size for p in paths if p.exists()) / SCAN_BYTES_PER_S
 
 
 def _part_facts(part: Mapping[str, Any]) -> PartFacts:

@@ -27,10 +27,11 @@ STEP_S = 0.6  # a decode-time step beyond this is a hole, media.md section 4
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Dispatch on `what`: `parts`, `output` or `scan`."""
+    """Dispatch on `what`: `parts`, `output`, `chapters` or `scan`."""
     work: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
         "parts": lambda r: {"parts": [_part(path) for path in r["paths"]]},
         "output": lambda r: _output(Path(r["path"])),
+        "chapters": lambda r: _chapters(Path(r["path"])),
         "scan": lambda r: {"parts": [_scan(path) for path in r["paths"]]},
     }
     return work[request["what"]](request)
@@ -102,15 +103,36 @@ def _facts(stream: Stream) -> dict[str, Any]:
 def _output(path: Path) -> dict[str, Any]:
     with open_media(path) as container:
         streams = _streams(container)
+        # What Matroska has for an index names a few places only.
+        has_index = "mp4" in container.format.name
+        cover_bytes = _cover_bytes(container)
         return {
             "size_bytes": path.stat().st_size,
             "duration_s": (container.duration or 0) / av.time_base,
-            "streams": {kind: _indexed(stream) for kind, stream in streams.items()},
+            "streams": _all_indexed(streams) if has_index else _all_read(container, streams),
             "chapters": [_chapter(c) for c in container.chapters()],
             "tags": dict(container.metadata),
-            "cover_bytes": _cover_bytes(container),
-            "index_first": _index_first(path),
+            "cover_bytes": cover_bytes,
+            "index_first": _index_first(path) if has_index else None,
         }
+
+
+def _chapters(path: Path) -> dict[str, Any]:
+    with open_media(path) as container:
+        return {"chapters": [_chapter(c) for c in container.chapters()]}
+
+
+def _all_indexed(streams: dict[str, Stream]) -> dict[str, Any]:
+    return {kind: _indexed(stream) for kind, stream in streams.items()}
+
+
+def _all_read(container: InputContainer, streams: dict[str, Stream]) -> dict[str, Any]:
+    """What `_indexed` says, of a file that was read to its end."""
+    seen = _read(container, streams)
+    return {
+        kind: _facts(stream) | seen[kind].relative_to(0.0) | {"data_end": seen[kind].data_end}
+        for kind, stream in streams.items()
+    }
 
 
 def _indexed(stream: Stream) -> dict[str, Any]:
@@ -174,13 +196,17 @@ def _boxes(file: BinaryIO) -> Iterator[bytes]:
 def _scan(path: str) -> dict[str, Any]:
     """Read every packet of a part; a full read, for when the output needs an explanation."""
     with open_media(path) as container:
-        streams = _streams(container)
-        seen = {kind: _Seen(float(stream.time_base or 0)) for kind, stream in streams.items()}
-        for packet in container.demux(list(streams.values())):
-            seen[packet.stream.type].feed(packet)
+        seen = _read(container, _streams(container))
     starts = [s.start_s for s in seen.values() if s.start_s is not None]
     base = min(starts, default=0.0)
     return {kind: s.relative_to(base) for kind, s in seen.items()}
+
+
+def _read(container: InputContainer, streams: dict[str, Stream]) -> dict[str, _Seen]:
+    seen = {kind: _Seen(float(stream.time_base or 0)) for kind, stream in streams.items()}
+    for packet in container.demux(list(streams.values())):
+        seen[packet.stream.type].feed(packet)
+    return seen
 
 
 class _Seen:
@@ -191,11 +217,13 @@ class _Seen:
         self.packets = 0
         self.start_s: float | None = None
         self.end_s = 0.0
+        self.data_end = 0
 
     def feed(self, packet: av.Packet[Any]) -> None:
         if not packet.size:
             return
         self.packets += 1
+        self.data_end = (packet.pos or 0) + packet.size
         if packet.pts is not None:
             self.end_s = max(self.end_s, (packet.pts + (packet.duration or 0)) * self._unit)
         if packet.dts is None:

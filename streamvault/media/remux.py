@@ -1,4 +1,4 @@
-"""From parts to the final MP4 in one pass: index in front, chapters, tags, cover and source hash.
+"""From parts to the final file in one pass: index in front, chapters, tags, cover and source hash.
 
 The file gets its name only after it was checked. A remux is never resumed, always begun again.
 """
@@ -32,6 +32,7 @@ from streamvault.media.receipt import (
     write_receipt,
 )
 from streamvault.media.remux_plan import (
+    MATROSKA,
     Files,
     OutputPlan,
     PartFile,
@@ -68,10 +69,10 @@ class RemuxOrder:
     parts: Sequence[PartFile]
     """In order; all on this host."""
     output: Path
-    """The final name; a second file, if streams change, is called `… - part 2`."""
+    """The final name, `.mp4` or `.mkv`; a second file, if streams change, is `… - part 2`."""
     chapters: Sequence[Chapter] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
-    """Names that MP4 knows: title, artist, date, comment, description, genre, show, …"""
+    """Names that both containers know: title, artist, date, comment, description, genre, show, …"""
     cover: Path | None = None
     """A JPEG."""
     keep_holes: bool = True
@@ -140,7 +141,8 @@ class _Job:
 
     @property
     def _temporary(self) -> Path:
-        return self._final.with_name(f".{self._final.stem}.part-{self._order.attempt}.mp4")
+        final = self._final
+        return final.with_name(f".{final.stem}.part-{self._order.attempt}{final.suffix}")
 
     async def result(self) -> RemuxResult:
         self._final = await asyncio.to_thread(self._own_name)
@@ -183,7 +185,7 @@ class _Job:
         directory = self._final.parent
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            for stale in directory.glob(f".{glob.escape(self._final.stem)}.part-*.mp4"):
+            for stale in directory.glob(f".{glob.escape(self._final.stem)}.part-*"):
                 stale.unlink(missing_ok=True)
             free = shutil.disk_usage(directory).free
         except OSError as error:
@@ -212,7 +214,7 @@ class _Job:
         room = index_bytes(self._plan, self._chapters, cover_bytes)
         patient = self._order.attempt >= PATIENT_FROM_ATTEMPT
         done, args = await self._pass(files, None if patient else room)
-        passes = 2 if patient else 1
+        passes = 2 if patient and self._final.suffix != MATROSKA else 1
         # ffmpeg 5 has overwritten the first pictures with its index by then, and exits with 0.
         if _INDEX_TOO_SMALL.search(done.log_tail):
             done, args = await self._pass(files, None)

@@ -25,6 +25,7 @@ INDEX_BYTES_PER_CHAPTER = 1024
 INDEX_BYTES_SPARE = 262_144
 AAC_FRAME_SAMPLES = 1024
 CONTAINERS = "concat,mpegts,mov,aac,flv,matroska"
+MATROSKA = ".mkv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,10 +216,10 @@ class Files:
 
 
 def arguments(plan: OutputPlan, files: Files, *, moov_size: int | None, patient: bool) -> list[str]:
-    """ffmpeg's arguments for the one pass: MP4 first, since progress counts the first output.
+    """ffmpeg's arguments for the one pass: the file first, since progress counts the first output.
 
-    `moov_size` None writes the index at the end and moves it in a second pass. `patient` looks
-    longer into the input for its streams.
+    Its ending says whether it becomes Matroska or MP4. Of an MP4 `moov_size` None writes the index
+    at the end and moves it in a second pass. `patient` looks longer into the input for its streams.
     """
     return [
         *(("-probesize", "100M", "-analyzeduration", "60M") if patient else ()),
@@ -229,8 +230,8 @@ def arguments(plan: OutputPlan, files: Files, *, moov_size: int | None, patient:
         *("-thread_queue_size", "0"),
         *_media_input(plan, files),
         *("-f", "ffmetadata", "-i", f"file:{files.metadata}"),
-        *(("-f", "image2", "-i", f"file:{files.cover}") if files.cover else ()),
-        *_mp4_output(plan, files, moov_size),
+        *_cover_input(files),
+        *_output(plan, files, moov_size),
         *hash_output(plan.codecs, plan.hash_form, files.hashes),
     ]
 
@@ -252,18 +253,37 @@ def _media_input(plan: OutputPlan, files: Files) -> list[str]:
     return ["-f", "concat", "-safe", "0", "-i", f"file:{files.concat}"]
 
 
-def _mp4_output(plan: OutputPlan, files: Files, moov_size: int | None) -> list[str]:
-    video, audio = plan.codecs.get("video"), plan.codecs.get("audio")
-    index = ["-movflags", "+faststart"] if moov_size is None else ["-moov_size", str(moov_size)]
-    cover_at = 1 if video else 0
+def _cover_input(files: Files) -> list[str]:
+    """Matroska takes it as an attachment."""
+    if files.cover is None or files.output.suffix == MATROSKA:
+        return []
+    return ["-f", "image2", "-i", f"file:{files.cover}"]
+
+
+def _output(plan: OutputPlan, files: Files, moov_size: int | None) -> list[str]:
+    form = _matroska(files) if files.output.suffix == MATROSKA else _mp4(plan, files, moov_size)
     return [
-        *(("-map", "0:v:0") if video else ()),
-        *(("-map", "0:a:0") if audio else ()),
-        *(("-map", "2:v") if files.cover else ()),
+        *(("-map", "0:v:0") if "video" in plan.codecs else ()),
+        *(("-map", "0:a:0") if "audio" in plan.codecs else ()),
         # A part may begin between keyframes; what was recorded stays, even if it shows late.
         *("-map_metadata", "1", "-map_chapters", "1", "-c", "copy", "-copyinkf"),
+        *(*form, f"file:{files.output}"),
+    ]
+
+
+def _matroska(files: Files) -> list[str]:
+    cover = ["-attach", f"file:{files.cover}", "-metadata:s:t", "mimetype=image/jpeg"]
+    cover += ["-metadata:s:t", "filename=cover.jpg"]
+    return [*(cover if files.cover else ()), "-f", "matroska"]
+
+
+def _mp4(plan: OutputPlan, files: Files, moov_size: int | None) -> list[str]:
+    video = plan.codecs.get("video")
+    index = ["-movflags", "+faststart"] if moov_size is None else ["-moov_size", str(moov_size)]
+    cover = ["-map", "2:v", f"-disposition:v:{1 if video else 0}", "attached_pic"]
+    return [
         # Safari plays HEVC under this name only.
         *(("-tag:v:0", "hvc1") if video == "hevc" else ()),
-        *((f"-disposition:v:{cover_at}", "attached_pic") if files.cover else ()),
-        *(*index, "-f", "mp4", f"file:{files.output}"),
+        *(cover if files.cover else ()),
+        *(*index, "-f", "mp4"),
     ]

@@ -111,7 +111,7 @@ async def verify(
     full: bool = True,
     on_progress: ProgressCallback | None = None,
 ) -> Verification:
-    """Check a finished MP4 against its source; `full` reads it once more for the stream hash.
+    """Check a finished file against its source; `full` reads it once more for the stream hash.
 
     A file that cannot even be opened is a failed check, not an error. Raises RemuxFailed when
     ffmpeg hangs.
@@ -135,14 +135,15 @@ async def hash_of(
     ffmpeg: Ffmpeg,
     on_progress: ProgressCallback | None = None,
 ) -> dict[str, str]:
-    """The stream hash of an MP4, one full read; only `error` when it cannot be read to its end."""
+    """The stream hash of a final file, one full read; only `error` when it cannot be read on."""
     with tempfile.TemporaryDirectory(prefix="streamvault-") as scratch:
         target = Path(scratch) / "stream.hash"
         if form in HABITS:
             args = [str(path), form, str(target)]
             done = await run_python_watched(HASH_CHILD, args, on_progress=on_progress)
         else:
-            source = ["-protocol_whitelist", "file", "-f", "mov", "-i", f"file:{path}"]
+            reader = "matroska" if path.suffix == ".mkv" else "mov"
+            source = ["-protocol_whitelist", "file", "-f", reader, "-i", f"file:{path}"]
             args = [*source, *hash_output(codecs, form, target)]
             done = await run(ffmpeg, args, on_progress=on_progress)
         if done.returncode:
@@ -169,7 +170,8 @@ def _quick_checks(found: OutputFacts, expected: Expected) -> Iterator[Check]:
         expected.non_monotonic == 0,
         f"{expected.non_monotonic} decode times did not rise while muxing",
     )
-    yield Check("index first", found.index_first, "moov before mdat")
+    if found.index_first is not None:
+        yield Check("index first", found.index_first, "moov before mdat")
 
 
 def _counts(streams: Mapping[str, Packets]) -> dict[str, int]:
