@@ -25,6 +25,7 @@ from temporalio import activity
 from activities.library import Shelved
 from activities.progress import beating
 from activities.removal import below, where_it_is
+from activities.tidying import REPORT_OF_PARTS
 from activities.timeline_rows import save_timeline
 from streamvault.contracts import Adopted, Status, Step, url_workflow_id
 from streamvault.db import captured, facts, library, recordings, streamers, streams
@@ -109,6 +110,9 @@ class Told(msgspec.Struct):
     streamer: str
     title: str
     started_at: datetime
+    size_bytes: int = 0
+    """Of the parts, as is the duration."""
+    duration_s: float = 0.0
     totals: dict[str, Any] = {}
     gaps: list[GapTold] = []
     ads: list[AdTold] = []
@@ -141,6 +145,10 @@ class Lying:
             return msgspec.json.decode(self.text, type=Told)
         except msgspec.MsgspecError as error:
             raise InvalidInput(f"{self.path}: {error}", hint="this report is damaged") from None
+
+    @property
+    def is_of_parts(self) -> bool:
+        return self.path.name == REPORT_OF_PARTS
 
     @property
     def stem(self) -> str:
@@ -201,7 +209,11 @@ class Adopting:
             count.problems.append(f"{lying.path.name}: {why}")
 
     async def _take_up(self, orphan: Orphan, count: _Count) -> None:
-        """The watchdog finds that nobody has its processing in hand, and starts it."""
+        """The watchdog finds that nobody has its processing in hand, and starts it. What has a
+        report with it stays in parts."""
+        if (lying := await asyncio.to_thread(orphan.report)) is not None:
+            await self._take_in(lying, count)
+            return
         timeline = await asyncio.to_thread(orphan.timeline)
         if not timeline.parts:
             return
@@ -256,6 +268,13 @@ class Orphan:
     id: UUID
     root: Path
     folder: Path
+
+    def report(self) -> Lying | None:
+        path = self.folder / REPORT_OF_PARTS
+        try:
+            return Lying(self.root, path, path.read_bytes())
+        except OSError:
+            return None
 
     def timeline(self) -> Timeline:
         return Timeline(read_journal(self.folder / JOURNAL_NAME).records)
@@ -320,7 +339,7 @@ async def _add(session: AsyncSession, lying: Lying, told: Told) -> None:
         source_key=_source_key(told),
         source_url=known.source_url,
         holds_source=False,
-        status=str(Status.COMPLETED if told.files else Status.FAILED),
+        status=str(Status.COMPLETED if told.files or lying.is_of_parts else Status.FAILED),
         step=str(Step.NOTIFY),
         streamer_name=told.streamer,
         title=told.title,
@@ -328,8 +347,8 @@ async def _add(session: AsyncSession, lying: Lying, told: Told) -> None:
         totals=told.totals,
         report=msgspec.json.decode(lying.text),
         path=_path_of(lying, told),
-        size_bytes=sum(file.size_bytes for file in told.files),
-        duration_s=sum(file.duration_s for file in told.files),
+        size_bytes=sum(file.size_bytes for file in told.files) or told.size_bytes,
+        duration_s=sum(file.duration_s for file in told.files) or told.duration_s,
         created_at=told.started_at,
         **{name: getattr(known, name) for name in COLUMNS},
     )
@@ -357,6 +376,8 @@ async def _see_to_files(row: Recording, lying: Lying, told: Told) -> None:
     if problem:
         row.verified_at = datetime.now(UTC)
         row.verification = {"ok": False, "checks": [], "problem": problem}
+    if lying.is_of_parts:
+        row.directory = str(lying.path.parent.relative_to(lying.root))
     work = below(lying.root, row.directory) if row.directory else None
     has_parts = work is not None and await asyncio.to_thread((work / JOURNAL_NAME).exists)
     row.parts_gone_at = None if has_parts else datetime.now(UTC)

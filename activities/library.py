@@ -15,6 +15,7 @@ from streamvault.db.models import Recording, Stream, StreamEvent, mapping
 from streamvault.db.preferences import Preferences
 from streamvault.db.session import Database
 from streamvault.hls.journal import JOURNAL_NAME, read_journal
+from streamvault.hls.part_check import problem_of_part
 from streamvault.hls.room import Room
 from streamvault.hls.timeline import Timeline
 from streamvault.media import naming
@@ -54,8 +55,16 @@ class Shelved:
         return self.shelf / (self.recording.path or self.name)
 
     def beside(self, ending: str) -> Path:
-        """A file of the same stem, such as `-poster.jpg`."""
+        """A file of the final file's stem, such as `-poster.jpg`; `poster.jpg` with the parts when
+        they are all there is."""
+        if not self.recording.path:
+            return self.work / ending.lstrip("-.")
         return self.final.with_name(f"{self.final.stem}{ending}")
+
+    @property
+    def stays_in_parts(self) -> bool:
+        """No file is to be made of it."""
+        return self.wishes.container == "parts" and not self.recording.path
 
     @property
     def parts(self) -> list[PartFile]:
@@ -70,6 +79,11 @@ class Shelved:
             )
             for span in self.timeline.parts
         ]
+
+    def problems_of_parts(self) -> list[str]:
+        """One line each; every part is read once."""
+        found = (problem_of_part(self.work, span) for span in self.timeline.parts)
+        return [problem for problem in found if problem]
 
     @property
     def has_parts(self) -> bool:
@@ -90,7 +104,9 @@ class Shelved:
         changes = [_change(event, wishes) for event in self.events]
         built = build_chapters(changes, timeline.media_of_wall, timeline.duration_s)
         chapters = with_breaks(built, self._breaks())
-        return chapters if wishes.keep_holes else moved(chapters, timeline.without_holes)
+        if wishes.keep_holes and not self.stays_in_parts:
+            return chapters
+        return moved(chapters, timeline.without_holes)
 
     def _breaks(self) -> Iterator[Break]:
         if self.wishes.ad_chapters:
@@ -102,8 +118,10 @@ class Shelved:
     def pictures_from(self) -> list[MediaSource]:
         if self.recording.path:
             return [MediaSource(self.final, 0.0, self.recording.duration_s)]
+        # HLS plays part after part, whatever is missing between them.
+        clock = self.timeline.without_holes if self.stays_in_parts else float
         return [
-            MediaSource(self.work / span.file_name, span.start_s, span.span_s)
+            MediaSource(self.work / span.file_name, clock(span.start_s), span.span_s)
             for span in self.timeline.parts
         ]
 
@@ -144,7 +162,8 @@ async def _name(session: AsyncSession, row: Recording, episode: int, wishes: Pre
     streamer = await streamers.find_by_id(session, row.streamer_id)
     stream = await streams.find_by_id(session, row.stream_id)
     template = (streamer.naming if streamer else "") or wishes.naming
-    return naming.recording_path(template, name_of(row, episode, stream))
+    ending = ".mkv" if wishes.container == "mkv" else ".mp4"
+    return naming.recording_path(template, name_of(row, episode, stream), ending)
 
 
 def name_of(row: Recording, episode: int, stream: Stream | None) -> naming.Named:

@@ -55,6 +55,8 @@ class Media:
             shelved = await self._shelved(order)
             if not shelved.has_parts:
                 return _finished_before(shelved)
+            if shelved.stays_in_parts:
+                return await self._keep_parts(shelved)
             async with self._beating(order.recording_id) as progress, self.one_remux:
                 results = await self._write_final(shelved, progress)
             await self._save_final(shelved, results)
@@ -78,6 +80,20 @@ class Media:
             attempt=activity.info().attempt,
         )
         return await remux(order, self.ffmpeg, progress.take)
+
+    async def _keep_parts(self, shelved: Shelved) -> StepDone:
+        """These are what stays, and read once more as a file would be."""
+        async with self._beating(str(shelved.recording.id)):
+            problems = await asyncio.to_thread(shelved.problems_of_parts)
+            if problems:
+                raise VerificationFailed("; ".join(problems[:3]), hint="the other parts are good")
+            await make_poster(shelved.pictures_from, shelved.work / COVER_NAME)
+        async with self.db.begin() as session:
+            await captured.save_chapters(
+                session, shelved.recording.id, [_chapter_row(c) for c in shelved.new_chapters]
+            )
+            await captured.save_report(session, shelved.recording.id, _report(shelved, []))
+        return StepDone(f"{len(shelved.parts)} parts as they came, their checksums equal")
 
     async def _save_final(self, shelved: Shelved, results: list[RemuxResult]) -> None:
         first = results[0]
@@ -105,7 +121,7 @@ class Media:
             async with self._beating(order.recording_id, Step.THUMBNAILS):
                 await self._place_poster(shelved)
                 board = await make_storyboard(shelved.pictures_from, shelved.work)
-                if shelved.wishes.trickplay:
+                if shelved.wishes.trickplay and shelved.recording.path:
                     await make_trickplay(shelved.pictures_from, shelved.beside(TRICKPLAY))
             return StepDone(f"{board.tiles} pictures" if board else "no picture in this recording")
 
@@ -138,20 +154,23 @@ class Media:
                 **(mapping(shelved.recording.report) or _report(shelved, [])),
                 "catalog": catalog_of(shelved, await self._stream_id(shelved)),
             }
-            write_atomic(shelved.beside(".nfo"), episode_nfo(_episode(shelved)))
             write_atomic(shelved.beside(".report.json"), json.dumps(report, indent=1))
-            async with self.db.begin() as session:
-                streamer = await streamers.find_by_id(session, shelved.recording.streamer_id)
-            await place_artwork(shelved, streamer, self.images)
             async with self.db.begin() as session:
                 await captured.save_report(session, shelved.recording.id, report)
             if not shelved.recording.path:
                 return StepDone("report written; the parts stay, since there is no final file")
+            await self._show_to_media_servers(shelved)
             if shelved.has_parts and is_watched(shelved.recording):
                 return StepDone("NFO and report written; the parts stay while somebody watches")
             if shelved.has_parts:
                 await remove_parts(self.db, shelved)
             return StepDone("NFO and report written, parts removed")
+
+    async def _show_to_media_servers(self, shelved: Shelved) -> None:
+        write_atomic(shelved.beside(".nfo"), episode_nfo(_episode(shelved)))
+        async with self.db.begin() as session:
+            streamer = await streamers.find_by_id(session, shelved.recording.streamer_id)
+        await place_artwork(shelved, streamer, self.images)
 
     async def _stream_id(self, shelved: Shelved) -> str:
         async with self.db.begin() as session:
@@ -262,7 +281,8 @@ def _report(shelved: Shelved, results: list[RemuxResult]) -> dict[str, Any]:
         "title": row.title,
         "started_at": row.started_at.astimezone(UTC).isoformat(),
         **shelved.timeline.as_report(),
-        "holes": "kept" if shelved.wishes.keep_holes else "closed",
+        "container": shelved.wishes.container,
+        "holes": "kept" if shelved.wishes.keep_holes and results else "closed",
         "files": [_file_report(result) for result in results],
     }
 

@@ -115,7 +115,8 @@ def why_it_stays(row: Recording, now: datetime) -> str:
 
 def _is_verified(row: Recording) -> bool:
     """A file gets its name only when it was verified; a later look may have found it damaged."""
-    if row.status != Status.COMPLETED or row.path is None:
+    has_what_was_wanted = row.path or mapping(row.report).get("container") == "parts"
+    if row.status != Status.COMPLETED or not has_what_was_wanted:
         return False
     return bool(mapping(row.verification).get("ok", True))
 

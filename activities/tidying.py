@@ -23,8 +23,13 @@ LOOK_S = 20.0
 # A player asks for the next bytes, or for the playlist, every few seconds; paused ones do not.
 WATCHED_FOR = timedelta(seconds=60)
 COVER_NAME = "poster.jpg"
+REPORT_OF_PARTS = "report.json"
 # What belongs to the parts and goes with them; the storyboard stays.
-GOES_WITH_PARTS = (JOURNAL_NAME, "pending.json", "remux-*.json", COVER_NAME, ".lock")
+GOES_WITH_PARTS = (
+    *(JOURNAL_NAME, "pending.json", "remux-*.json", COVER_NAME, ".lock"),
+    # Of a time when the parts were all there was.
+    *(REPORT_OF_PARTS, "chapters.vtt"),
+)
 
 
 def is_watched(recording: Recording) -> bool:

@@ -34,25 +34,33 @@ class Verifying:
 
     @activity.defn
     async def verify(self, recording_id: str) -> Verified:
-        """Read the file once more; the result goes with the recording. The file is not touched.
+        """Read the file once more, or the parts where these are all there is; the result goes with
+        the recording. Nothing is touched.
 
-        Raises NotFound, and Conflict for a recording that has no report of a file."""
+        Raises NotFound, and Conflict for a recording of which there is neither."""
         shelved = await take_from_shelf(self.db, self.libraries, recording_id)
+        async with beating(BEAT_S):
+            checks = await self._checks(shelved)
+        found = Verified(all(check.passed for check in checks), checks)
+        async with self.db.begin() as session:
+            await captured.save_verification(session, recording_id, asdict(found))
+        return found
+
+    async def _checks(self, shelved: Shelved) -> list[FileCheck]:
         files = mapping(shelved.recording.report).get("files", [])
+        if not files and shelved.timeline.parts:
+            problems = await asyncio.to_thread(shelved.problems_of_parts)
+            told = "; ".join(problems) or f"{len(shelved.parts)} parts"
+            return [FileCheck("parts", not problems, told)]
         if not files:
             raise Conflict(
                 "this recording has no finished file", hint="there is nothing to compare with"
             )
         checks: list[FileCheck] = []
-        async with beating(BEAT_S):
-            for told in files:
-                checks += await self._check_file(shelved, told)
-            checks += await _check_chapters(shelved, len(files))
-            checks += await asyncio.to_thread(_check_beside, shelved)
-        found = Verified(all(check.passed for check in checks), checks)
-        async with self.db.begin() as session:
-            await captured.save_verification(session, recording_id, asdict(found))
-        return found
+        for told in files:
+            checks += await self._check_file(shelved, told)
+        checks += await _check_chapters(shelved, len(files))
+        return [*checks, *await asyncio.to_thread(lambda: [*_check_beside(shelved)])]
 
     async def _check_file(self, shelved: Shelved, told: Mapping[str, Any]) -> list[FileCheck]:
         path = shelved.final.with_name(told["name"])

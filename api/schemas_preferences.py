@@ -16,6 +16,7 @@ from streamvault.db.preferences import Preferences
 
 PREVIEWED = 500
 
+Container = Literal["mp4", "mkv", "parts"]
 ChapterChanges = Literal["title-and-category", "category"]
 
 
@@ -23,6 +24,8 @@ class SettingsChange(Body):
     """Only the keys that are given change; null takes a setting back to its default."""
 
     naming: Template | None = None
+    container: Container | None = None
+    """Of files to be made; `parts` makes none, and keeps what was recorded as it came."""
     chapters: ChapterChanges | None = None
     """What begins a new chapter."""
     ad_chapters: bool | None = None
@@ -52,6 +55,7 @@ class SettingsChange(Body):
 
 class GeneralSettings(BaseModel):
     naming: Setting[str]
+    container: Setting[str]
     chapters: Setting[str]
     ad_chapters: Setting[bool]
     gap_chapters: Setting[bool]

@@ -89,6 +89,8 @@ async def poster(recording_id: UUID, deps: Deps) -> LibraryFile:
 @router.get("/chapters.vtt", response_class=Response)
 async def chapters(recording_id: UUID, deps: Deps) -> LibraryFile:
     row = await _recording(deps, recording_id)
+    if row.path is None:
+        return await _work_file(deps, row, "chapters.vtt", VTT_TYPE)
     return await _sidecar(deps, row, ".chapters.vtt", VTT_TYPE)
 
 

@@ -18,6 +18,7 @@ from api.schemas import (
     RecordingDetail,
     RecordingItem,
     StartRecording,
+    has_parts,
 )
 from api.schemas_library import (
     BulkAction,
@@ -162,10 +163,11 @@ async def report(recording_id: str, deps: Deps) -> dict[str, Any]:
 
 @router.post("/{recording_id}/verify", status_code=202)
 async def verify(recording_id: str, deps: Deps) -> Accepted:
-    """Compare the finished file with its report; what is found stands in the report afterwards."""
+    """Compare the finished file with its report, or parts that are kept with their checksums; what
+    is found stands in the report afterwards."""
     async with deps.db.begin() as session:
         row = await recordings.get_recording(session, recording_id)
-    if row.path is None:
+    if row.path is None and not (row.status == Status.COMPLETED and has_parts(row)):
         raise Conflict("this recording has no finished file", hint="wait until it is completed")
     client = await deps.temporal.client()
     await starts.start_verifying(client, row, stable_host_id(deps.settings))

@@ -22,6 +22,8 @@ class Preferences(msgspec.Struct, frozen=True, kw_only=True):
     none."""
 
     naming: str = templates.DEFAULT
+    container: Literal["mp4", "mkv", "parts"] = "mp4"
+    """`parts` makes no file: what was recorded stays as it came, and is played by HLS."""
     chapters: Literal["title-and-category", "category"] = "title-and-category"
     """What begins a new chapter."""
     ad_chapters: bool = False

@@ -133,6 +133,7 @@ async def test_an_empty_library_has_no_empty_folders(
         {"watched_at": "now"},
         {"status": "failed"},
         {"path": None},
+        {"path": None, "report": {"container": "parts"}, "verification": {"ok": False}},
         {"verification": {"ok": False}},
         {"status": "recording"},
         {"status": "processing"},
@@ -149,6 +150,15 @@ async def test_what_is_locked_watched_unfinished_or_not_verified_stays(
     await prefer(db, retention_days=1, library_bytes=1)
     assert await sweep(retention) == Swept()
     assert await left(db) == {row.id}
+
+
+async def test_what_was_meant_to_stay_in_parts_goes_by_the_same_rules(
+    db: Database, retention: Retention, shelve: Shelve
+) -> None:
+    await shelve(days=99, path=None, report={"container": "parts", "files": []})
+    await prefer(db, retention_days=1)
+    assert await sweep(retention) == Swept(1, 1000)
+    assert await left(db) == set()
 
 
 async def test_a_preview_is_what_the_run_deletes(
