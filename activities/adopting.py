@@ -12,9 +12,8 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -22,11 +21,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
-from activities.library import Shelved
 from activities.progress import beating
 from activities.removal import below, where_it_is
 from activities.tidying import REPORT_OF_PARTS
 from activities.timeline_rows import save_timeline
+from activities.told import ABOUT, COLUMNS, Told
 from streamvault.contracts import Adopted, Status, Step, url_workflow_id
 from streamvault.db import captured, facts, library, recordings, streamers, streams
 from streamvault.db.models import Recording
@@ -44,91 +43,6 @@ QUIET_S = 600.0
 WORK = ".streamvault"
 MOST_TOLD = 100
 """Lines for people; more of them nobody reads."""
-# Of a recording that goes into the report, so that the row can be made again.
-COLUMNS = (
-    *("streamer_login", "platform", "category", "quality", "variant", "codec", "workflow_id"),
-    *("started_by", "reason", "ended_at", "bitrate_bps", "directory", "series", "episode_day"),
-    *("episode", "chapters"),
-)
-
-
-class FileTold(msgspec.Struct):
-    name: str
-    size_bytes: int
-    duration_s: float
-
-
-class GapTold(msgspec.Struct):
-    start_s: float
-    duration_s: float
-    cause: str
-    at: datetime | None = None
-
-
-class AdTold(msgspec.Struct):
-    start_s: float
-    duration_s: float
-    kind: str = ""
-
-
-class PartTold(msgspec.Struct):
-    number: int
-    file: str
-    size_bytes: int
-    duration_s: float
-    began_at: datetime | None = None
-    crc32: str | None = None
-
-
-class CatalogTold(msgspec.Struct):
-    """What only the row knew; a report of an older release has none."""
-
-    source_url: str = ""
-    stream_id: str = ""
-    streamer_login: str | None = None
-    platform: str = ""
-    category: str = ""
-    quality: str = "best"
-    variant: str | None = None
-    codec: str | None = None
-    workflow_id: str = ""
-    started_by: str = "person"
-    reason: str = ""
-    ended_at: datetime | None = None
-    bitrate_bps: int = 0
-    directory: str | None = None
-    series: str | None = None
-    episode_day: date | None = None
-    episode: int | None = None
-    chapters: list[dict[str, Any]] | None = None
-
-
-class Told(msgspec.Struct):
-    """A report as it lies beside a file."""
-
-    recording_id: UUID
-    streamer: str
-    title: str
-    started_at: datetime
-    size_bytes: int = 0
-    """Of the parts, as is the duration."""
-    duration_s: float = 0.0
-    totals: dict[str, Any] = {}
-    gaps: list[GapTold] = []
-    ads: list[AdTold] = []
-    parts: list[PartTold] = []
-    files: list[FileTold] = []
-    catalog: CatalogTold = msgspec.field(default_factory=CatalogTold)
-
-
-def catalog_of(shelved: Shelved, stream_id: str) -> dict[str, Any]:
-    """For the report. An address without a stream id may hold a token, and is left out."""
-    row = shelved.recording
-    told = {name: getattr(row, name) for name in COLUMNS}
-    told["source_url"] = row.source_url if stream_id else ""
-    told["stream_id"] = stream_id
-    found: dict[str, Any] = msgspec.to_builtins(told)
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,10 +133,18 @@ class Adopting:
             return
         async with self.db.begin() as session:
             if await session.get(Recording, orphan.id) is None:
-                session.add(_row_of_parts(orphan, timeline))
+                told = await asyncio.to_thread(orphan.about)
+                row = _row_of_parts(orphan, timeline, told)
+                row.streamer_id = await _streamer_of(session, told)
+                row.stream_id = await _stream_of(session, told, row.streamer_id)
+                session.add(row)
                 await session.flush()
                 await recordings.add_steps(session, orphan.id)
                 await save_timeline(session, str(orphan.id), timeline)
+                for event in told.events:
+                    await streams.add_channel_event(
+                        session, row.id, event.at, event.title, event.category
+                    )
                 count.taken_up += 1
 
     async def _note(self, lying: Lying, told: Told, count: _Count) -> None:
@@ -269,6 +191,18 @@ class Orphan:
     root: Path
     folder: Path
 
+    @property
+    def place(self) -> str:
+        return str(self.folder.relative_to(self.root))
+
+    def about(self) -> Told:
+        """By an older release, or damaged: whose it is says the place at least."""
+        try:
+            return msgspec.json.decode((self.folder / ABOUT).read_bytes(), type=Told)
+        except (OSError, msgspec.MsgspecError):
+            streamer = Path(self.place).parts[0]
+            return Told(self.id, streamer, title="", started_at=datetime.now(UTC))
+
     def report(self) -> Lying | None:
         path = self.folder / REPORT_OF_PARTS
         try:
@@ -294,22 +228,28 @@ def _find_orphans(libraries: Sequence[Path]) -> Iterator[Orphan]:
                 yield Orphan(recording_id, root, journal.parent)
 
 
-def _row_of_parts(orphan: Orphan, timeline: Timeline) -> Recording:
-    """What the parts and their place say: whose it is, when it began, how much there is."""
+def _row_of_parts(orphan: Orphan, timeline: Timeline, told: Told) -> Recording:
+    """How much there is say the parts."""
     first, last = timeline.parts[0], timeline.parts[-1]
-    place = orphan.folder.relative_to(orphan.root)
+    known = told.catalog
     return Recording(
         id=orphan.id,
         source_key=f"adopted:{orphan.id}",
-        source_url="",
+        source_url=known.source_url,
         holds_source=True,
         workflow_id=url_workflow_id(str(orphan.id)),
         status=str(Status.PROCESSING),
         step=str(Step.REMUX),
-        streamer_name=place.parts[0],
+        streamer_name=told.streamer,
+        streamer_login=known.streamer_login,
+        platform=known.platform,
+        title=told.title,
+        category=known.category,
+        quality=known.quality,
+        started_by=known.started_by,
         started_at=datetime.fromtimestamp(first.start_wall_s, UTC),
         ended_at=datetime.fromtimestamp(last.start_wall_s + last.span_s, UTC),
-        directory=str(place),
+        directory=orphan.place,
         variant=last.variant,
         codec=last.codecs,
         size_bytes=timeline.size_bytes,
@@ -355,15 +295,7 @@ async def _add(session: AsyncSession, lying: Lying, told: Told) -> None:
     row.workflow_id = row.workflow_id or url_workflow_id(str(row.id))
     await _see_to_files(row, lying, told)
     row.streamer_id = await _streamer_of(session, told)
-    if known.stream_id:
-        row.stream_id = await streams.note_stream(
-            session,
-            known.platform,
-            known.stream_id,
-            streamer_id=row.streamer_id,
-            title=told.title,
-            category=known.category,
-        )
+    row.stream_id = await _stream_of(session, told, row.streamer_id)
     session.add(row)
     await session.flush()
     await recordings.add_steps(session, row.id, done_at=known.ended_at or told.started_at)
@@ -408,6 +340,20 @@ async def _streamer_of(session: AsyncSession, told: Told) -> UUID | None:
         return None
     found = await streamers.find_streamer(session, known.platform, known.streamer_login)
     return found.id if found else None
+
+
+async def _stream_of(session: AsyncSession, told: Told, streamer_id: UUID | None) -> UUID | None:
+    known = told.catalog
+    if not known.stream_id:
+        return None
+    return await streams.note_stream(
+        session,
+        known.platform,
+        known.stream_id,
+        streamer_id=streamer_id,
+        title=told.title,
+        category=known.category,
+    )
 
 
 def _accounts(

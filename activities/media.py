@@ -13,12 +13,12 @@ from typing import Any
 
 from temporalio import activity
 
-from activities.adopting import catalog_of
 from activities.artwork import place_artwork
 from activities.library import Shelved, take_from_shelf
 from activities.progress import step_of
 from activities.removal import TRICKPLAY
 from activities.tidying import COVER_NAME, is_watched, remove_parts
+from activities.told import catalog_of
 from streamvault.contracts import Step, StepDone, StepInput, StepState
 from streamvault.db import captured, steps, streamers, streams
 from streamvault.db.models import mapping
@@ -152,7 +152,7 @@ class Media:
             shelved = await self._shelved(order)
             report = {
                 **(mapping(shelved.recording.report) or _report(shelved, [])),
-                "catalog": catalog_of(shelved, await self._stream_id(shelved)),
+                "catalog": catalog_of(shelved.recording, await self._stream_id(shelved)),
             }
             write_atomic(shelved.beside(".report.json"), json.dumps(report, indent=1))
             async with self.db.begin() as session:

@@ -20,6 +20,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.timeline_rows import progress_row, save_timeline
+from activities.told import write_about
 from streamvault.contracts import (
     BEAT_S,
     CaptureEnd,
@@ -194,14 +195,15 @@ class Recording:
     @activity.defn
     async def seal(self, order: SealInput) -> Sealed:
         """Write the end into the journal and the whole account into the database; repeatable."""
-        timeline = await self.captures.seal(
-            order.recording_id, self.libraries[0] / order.directory, order.reason
-        )
+        folder = self.libraries[0] / order.directory
+        timeline = await self.captures.seal(order.recording_id, folder, order.reason)
         totals = timeline.totals
         async with self.db.begin() as session:
             await save_timeline(session, order.recording_id, timeline)
             if totals.segments_stored:
                 await steps.set_step(session, order.recording_id, Step.RECORD, StepState.DONE)
+        if totals.segments_stored:
+            await write_about(self.db, folder, order.recording_id)
         return Sealed(
             segments=totals.segments_stored,
             size_bytes=timeline.size_bytes,
@@ -245,6 +247,8 @@ class _Saver:
                     await steps.set_step(
                         session, recording_id, Step.RECORD, StepState.RUNNING, attempt=self._attempt
                     )
+            if not self._told_step:
+                await write_about(self._db, self._capture.order.directory, recording_id)
             self._told_step = True
         except (StreamVaultError, SQLAlchemyError) as error:
             # The journal holds it all; the rows catch up at the next save.

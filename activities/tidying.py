@@ -11,6 +11,7 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from activities.library import Shelved, take_from_shelf
+from activities.told import ABOUT
 from streamvault.db import captured, recordings
 from streamvault.db.models import Recording
 from streamvault.db.session import Database
@@ -28,7 +29,7 @@ REPORT_OF_PARTS = "report.json"
 GOES_WITH_PARTS = (
     *(JOURNAL_NAME, "pending.json", "remux-*.json", COVER_NAME, ".lock"),
     # Of a time when the parts were all there was.
-    *(REPORT_OF_PARTS, "chapters.vtt"),
+    *(REPORT_OF_PARTS, ABOUT, "chapters.vtt"),
 )
 
 

@@ -121,6 +121,7 @@ def test_parts_that_the_database_lost_become_a_file(
 ) -> None:
     with gate.failing():
         lost = parked_recording(shared_up, channel)
+    told = shared_up.recording(lost["id"])
     shared_up.call("POST", f"/api/pipelines/{lost['workflow_id']}/give-up")
     stored = shared_up.wait_status(lost["id"], "failed")["totals"]["segments_stored"]
     shared_up.forget(lost["id"])
@@ -135,7 +136,9 @@ def test_parts_that_the_database_lost_become_a_file(
     assert "1 to be made from their parts" in " ".join(out.split())
     done = shared_up.wait_status(lost["id"], "completed")
     assert decoded(shared_up.library / done["path"]) == decoded(channel.content(0, stored))
-    assert done["streamer"]["name"] == lost["streamer"]["name"]
+    for name in ("streamer", "title", "category"):
+        assert done[name] == told[name]
+    assert [c["title"] for c in done["chapters"]] == [told["title"]]
     assert shared_up.parts(lost["id"]) == b""
 
 
