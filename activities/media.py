@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -13,14 +12,13 @@ from typing import Any
 
 from temporalio import activity
 
-from activities.artwork import place_artwork
 from activities.library import Shelved, take_from_shelf
 from activities.progress import step_of
 from activities.removal import TRICKPLAY
+from activities.sidecars import write_sidecars
 from activities.tidying import COVER_NAME, is_watched, remove_parts
-from activities.told import catalog_of
 from streamvault.contracts import Step, StepDone, StepInput, StepState
-from streamvault.db import captured, steps, streamers, streams
+from streamvault.db import captured, steps
 from streamvault.db.models import mapping
 from streamvault.db.session import Database
 from streamvault.errors import Conflict, DependencyUnavailable, VerificationFailed
@@ -28,7 +26,6 @@ from streamvault.media import chapters as chapter_text
 from streamvault.media.chapters import Chapter
 from streamvault.media.ffmpeg import Ffmpeg
 from streamvault.media.files import write_atomic
-from streamvault.media.nfo import Episode, episode_nfo
 from streamvault.media.previews import make_poster, make_storyboard, make_trickplay
 from streamvault.media.receipt import expected_to_json
 from streamvault.media.remux import RemuxOrder, RemuxProgress, RemuxResult, remux
@@ -150,32 +147,15 @@ class Media:
         """NFO and report; then, if the final file is verified, the parts go."""
         async with step_of(self.db, order.recording_id, Step.SIDECARS):
             shelved = await self._shelved(order)
-            report = {
-                **(mapping(shelved.recording.report) or _report(shelved, [])),
-                "catalog": catalog_of(shelved.recording, await self._stream_id(shelved)),
-            }
-            write_atomic(shelved.beside(".report.json"), json.dumps(report, indent=1))
-            async with self.db.begin() as session:
-                await captured.save_report(session, shelved.recording.id, report)
+            report = mapping(shelved.recording.report) or _report(shelved, [])
+            await write_sidecars(self.db, self.images, shelved, report)
             if not shelved.recording.path:
                 return StepDone("report written; the parts stay, since there is no final file")
-            await self._show_to_media_servers(shelved)
             if shelved.has_parts and is_watched(shelved.recording):
                 return StepDone("NFO and report written; the parts stay while somebody watches")
             if shelved.has_parts:
                 await remove_parts(self.db, shelved)
             return StepDone("NFO and report written, parts removed")
-
-    async def _show_to_media_servers(self, shelved: Shelved) -> None:
-        write_atomic(shelved.beside(".nfo"), episode_nfo(_episode(shelved)))
-        async with self.db.begin() as session:
-            streamer = await streamers.find_by_id(session, shelved.recording.streamer_id)
-        await place_artwork(shelved, streamer, self.images)
-
-    async def _stream_id(self, shelved: Shelved) -> str:
-        async with self.db.begin() as session:
-            stream = await streams.find_by_id(session, shelved.recording.stream_id)
-        return stream.platform_stream_id if stream else ""
 
     @asynccontextmanager
     async def _beating(
@@ -241,28 +221,6 @@ def _tags(shelved: Shelved) -> dict[str, str]:
         "date": row.started_at.astimezone(UTC).isoformat(timespec="seconds"),
         "comment": row.source_url if row.stream_id else "",
     }
-
-
-def _episode(shelved: Shelved) -> Episode:
-    row = shelved.recording
-    day = row.started_at.astimezone(UTC)
-    return Episode(
-        title=row.title or row.streamer_name,
-        streamer=row.streamer_name,
-        season=day.year,
-        episode=int(f"{day:%m%d}{shelved.episode:02d}"),
-        started_at=row.started_at,
-        runtime_s=row.duration_s,
-        category=row.category,
-        plot="\n".join(_plot_line(chapter) for chapter in shelved.chapters),
-        platform=row.platform or "live",
-        stream_id=row.workflow_id.rpartition("-")[2] if row.stream_id else "",
-        poster=shelved.beside("-poster.jpg").name,
-    )
-
-
-def _plot_line(chapter: Chapter) -> str:
-    return f"{chapter_text.vtt_time(chapter.start_s)[:8]} {chapter.label}"
 
 
 def _chapter_row(chapter: Chapter) -> dict[str, Any]:

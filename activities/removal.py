@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
@@ -24,10 +24,16 @@ def remove_files(libraries: Sequence[Path], row: Recording) -> None:
         try:
             for path in _files_of(root, row):
                 remove_part(path)
-            for folder in _folders_of(root, row):
-                _remove_if_empty(folder)
+            remove_empty_folders(root, _places_of(root, row))
         except OSError as error:
             raise StorageUnwritable(f"{error.filename or root}: {error.strerror}") from error
+
+
+def remove_empty_folders(root: Path, paths: Iterable[Path]) -> None:
+    """In which these were, from the inside out, up to the library itself."""
+    folders = {folder for path in paths for folder in path.parents if root in folder.parents}
+    for folder in sorted(folders, key=lambda folder: -len(folder.parts)):
+        _remove_if_empty(folder)
 
 
 def _remove_if_empty(folder: Path) -> None:
@@ -58,13 +64,20 @@ def below(root: Path, told: str) -> Path:
     return root / relative
 
 
+def final_files(root: Path, row: Recording) -> Iterator[Path]:
+    """What is, or may be, at the place of the final file. Raises InvalidInput."""
+    final = below(root, row.path or "")
+    yield from (final.with_name(name) for name in _names(row))
+    yield from (final.with_name(f"{final.stem}{ending}") for ending in BESIDE)
+    yield from (p for p in _trickplay(final).rglob("*") if not p.is_dir())
+
+
 def _files_of(root: Path, row: Recording) -> Iterator[Path]:
     if row.path:
         final = below(root, row.path)
-        yield from (final.with_name(name) for name in _names(row))
-        yield from (final.with_name(f"{final.stem}{ending}") for ending in BESIDE)
-        yield from (p for p in _trickplay(final).rglob("*") if not p.is_dir())
-        yield from final.parent.glob(f".{glob.escape(final.stem)}.part-*")
+        yield from final_files(root, row)
+        for unfinished in ("part-*", "*.moving"):
+            yield from final.parent.glob(f".{glob.escape(final.stem)}.{unfinished}")
     if row.directory:
         work = below(root, row.directory)
         yield from (path for path in work.glob("*") if not path.is_dir())
@@ -88,12 +101,11 @@ def _is_a_name(text: str) -> bool:
     return bool(text) and "/" not in text and "\0" not in text and text not in {".", ".."}
 
 
-def _folders_of(root: Path, row: Recording) -> Iterator[Path]:
-    """From the inside out, up to the library itself."""
+def _places_of(root: Path, row: Recording) -> Iterator[Path]:
+    """Paths in the folders that may be empty without this recording."""
     if row.path:
         pictures = _trickplay(below(root, row.path))
-        yield from (*pictures.glob("*"), pictures)
-    told = [text for text in (row.directory, row.path) if text]
-    for path in (below(root, text) for text in told):
-        yield path
-        yield from (parent for parent in path.parents if root in parent.parents)
+        yield from (folder / "any" for folder in (*pictures.glob("*"), pictures))
+        yield below(root, row.path)
+    if row.directory:
+        yield below(root, row.directory) / "any"

@@ -200,9 +200,9 @@ async def start_verifying(client: Client, recording: Recording, host_id: str) ->
         raise temporal_away(error) from None
 
 
-async def start_job(client: Client, job_id: str) -> None:
-    """Raises DependencyUnavailable."""
-    await _start_once(client, RUN_JOB, JobInput(job_id), job_workflow_id(job_id))
+async def start_job(client: Client, job_id: str, queue: str = "") -> None:
+    """`queue`: of the host whose files it moves. Raises DependencyUnavailable."""
+    await _start_once(client, RUN_JOB, JobInput(job_id, queue), job_workflow_id(job_id))
 
 
 async def start_sweep(client: Client, host_id: str) -> None:

@@ -16,7 +16,7 @@ from streamvault.db.library import Wanted
 MAX_IDS = 1000
 
 Sort = Literal["newest", "oldest", "longest", "largest"]
-Action = Literal["delete", "undelete", "lock", "unlock", "watched", "unwatched"]
+Action = Literal["delete", "undelete", "lock", "unlock", "watched", "unwatched", "move"]
 
 
 class ListQuery(BaseModel):
@@ -90,10 +90,27 @@ class FacetList(BaseModel):
         return cls.model_validate(found, from_attributes=True)
 
 
+class MoveTo(Body):
+    """Where finished files go. They are compared there before they go from where they were."""
+
+    to: Annotated[str, Field(max_length=4096)] = ""
+    """A library, by its path as in `/api/storage`; empty: where it is."""
+    rename: bool = False
+    """Give it the name that today's template makes."""
+
+    @model_validator(mode="after")
+    def _something(self) -> MoveTo:
+        if not self.to and not self.rename:
+            raise ValueError("give a library to move to, or rename, or both")
+        return self
+
+
 class BulkAction(Body):
     """On those with these ids, or on everything that a list with this filter would show."""
 
     action: Action
+    move: MoveTo | None = None
+    """Where to, for `move`."""
     ids: Annotated[list[UUID], Field(min_length=1, max_length=MAX_IDS)] | None = None
     filter: Filter | None = None
 
@@ -101,6 +118,8 @@ class BulkAction(Body):
     def _one_of_both(self) -> BulkAction:
         if (self.ids is None) == (self.filter is None):
             raise ValueError("give either ids or filter")
+        if (self.move is None) == (self.action == "move"):
+            raise ValueError("give `move` with the action move, and with no other")
         return self
 
     def wanted(self) -> Wanted:
@@ -115,6 +134,8 @@ class JobItem(BaseModel):
     state: Literal["running", "done"]
     total: int
     done: int
+    progress: float | None
+    """From 0 to 1, of a large file that is just being moved."""
     failed: list[dict[str, Any]]
     """Id, title and problem of each that could not be done."""
     created_at: datetime

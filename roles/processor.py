@@ -7,6 +7,7 @@ from temporalio.worker import Worker
 
 from activities.adopting import Adopting
 from activities.media import Media
+from activities.moving import Moving
 from activities.retention import Retention
 from activities.tidying import Tidying
 from activities.verifying import Verifying
@@ -32,10 +33,11 @@ async def processor_worker(client: Client, parts: Parts) -> Worker:
     media = Media(parts.db, settings.libraries, ffmpeg, images, settings.ad_chapters)
     retention = Retention(parts.db, client, parts.settings.libraries)
     adopting = Adopting(parts.db, settings.libraries)
+    moving = Moving(parts.db, settings.libraries, images)
     steps = [media.remux, media.thumbnails, media.chapters, media.sidecars]
     return new_worker(
         client,
         media_queue(parts.host_id),
-        [*steps, verifying.verify, retention.sweep, adopting.adopt],
+        [*steps, verifying.verify, retention.sweep, adopting.adopt, moving.run_move],
         slots=MEDIA_SLOTS,
     )

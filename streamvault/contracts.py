@@ -378,6 +378,8 @@ class Adopted:
 @dataclass(frozen=True)
 class JobInput:
     job_id: str
+    queue: str = ""
+    """The media queue of the host whose files it moves; empty where no file is touched."""
 
 
 @dataclass(frozen=True)

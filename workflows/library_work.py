@@ -10,6 +10,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from activities.adopting import Adopting
     from activities.jobs import Jobs
+    from activities.moving import Moving
     from activities.retention import Retention
     from streamvault.contracts import (
         CONTROL_QUEUE,
@@ -28,6 +29,8 @@ with workflow.unsafe.imports_passed_through():
     )
 
 JOB_TIMEOUT = timedelta(hours=1)
+# Terabytes from one disk to another.
+MOVE_TIMEOUT = timedelta(days=7)
 JOB_HEARTBEAT = timedelta(seconds=60)
 
 
@@ -54,17 +57,33 @@ class SweepLibrary:
 class RunJob:
     @workflow.run
     async def run(self, order: JobInput) -> JobDone:
-        done = await workflow.execute_activity_method(
-            Jobs.run_job,
-            order.job_id,
-            task_queue=CONTROL_QUEUE,
-            start_to_close_timeout=JOB_TIMEOUT,
-            heartbeat_timeout=JOB_HEARTBEAT,
-            retry_policy=CATALOG_RETRY,
-            summary="one hundred after the other",
-        )
+        done = await (_move_files(order) if order.queue else _change_rows(order))
         workflow.set_current_details(f"{done.done} done, {done.failed} could not be done")
         return done
+
+
+async def _change_rows(order: JobInput) -> JobDone:
+    return await workflow.execute_activity_method(
+        Jobs.run_job,
+        order.job_id,
+        task_queue=CONTROL_QUEUE,
+        start_to_close_timeout=JOB_TIMEOUT,
+        heartbeat_timeout=JOB_HEARTBEAT,
+        retry_policy=CATALOG_RETRY,
+        summary="one hundred after the other",
+    )
+
+
+async def _move_files(order: JobInput) -> JobDone:
+    return await workflow.execute_activity_method(
+        Moving.run_move,
+        order.job_id,
+        task_queue=order.queue,
+        start_to_close_timeout=MOVE_TIMEOUT,
+        heartbeat_timeout=JOB_HEARTBEAT,
+        retry_policy=CATALOG_RETRY,
+        summary="copied, compared, written down, then taken away",
+    )
 
 
 @workflow.defn

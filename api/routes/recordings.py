@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
 
@@ -26,6 +27,7 @@ from api.schemas_library import (
     JobItem,
     ListPage,
     ListQuery,
+    MoveTo,
     Position,
     RecordingChange,
 )
@@ -33,12 +35,14 @@ from streamvault.contracts import (
     PROCESSING_STEPS,
     Status,
     Step,
+    media_queue,
     processing_workflow_id,
     verify_workflow_id,
 )
 from streamvault.db import jobs, library, recordings, streamers
+from streamvault.db.library import Wanted
 from streamvault.db.models import Recording, mapping
-from streamvault.errors import Conflict
+from streamvault.errors import Conflict, InvalidInput
 from streamvault.settings import stable_host_id
 
 router = APIRouter(prefix="/api/recordings", tags=["recordings"])
@@ -84,13 +88,9 @@ async def facets(deps: Deps, asked: Annotated[ListQuery, Query()]) -> FacetList:
 @router.post("/bulk", status_code=202)
 async def bulk(body: BulkAction, deps: Deps, response: Response) -> JobItem:
     """One action on many. It goes on when everything is restarted meanwhile; see `/api/jobs`."""
-    client = await deps.temporal.client()
-    async with deps.db.begin() as session:
-        job = await jobs.add_job(session, body.action, body.wanted())
-        item = JobItem.of(job)
-    await starts.start_job(client, str(item.id))
-    response.headers["Location"] = f"/api/jobs/{item.id}"
-    return item
+    if body.move is not None:
+        return await _start_move(deps, response, body.wanted(), body.move)
+    return await _start_job(deps, response, body.action, body.wanted())
 
 
 @router.get("/{recording_id}")
@@ -124,6 +124,16 @@ async def delete(recording_id: str, deps: Deps) -> RecordingDetail:
         client = await deps.temporal.client()
         await starts.start_sweep(client, stable_host_id(deps.settings))
     return await _detail(deps, recording_id)
+
+
+@router.post("/{recording_id}/move", status_code=202)
+async def move(recording_id: UUID, body: MoveTo, deps: Deps, response: Response) -> JobItem:
+    """Its files to another library, or to the name of today's template; see `/api/jobs`."""
+    async with deps.db.begin() as session:
+        row = await recordings.get_recording(session, recording_id)
+    if row.path is None:
+        raise Conflict("this recording has no finished file", hint="only finished files are moved")
+    return await _start_move(deps, response, Wanted(ids=[str(row.id)]), body)
 
 
 @router.post("/{recording_id}/undelete")
@@ -187,6 +197,32 @@ async def process(recording_id: str, body: ProcessAgain, deps: Deps) -> Accepted
     return Accepted(
         workflow_id=processing_workflow_id(str(row.id)), recording_id=row.id, action="process"
     )
+
+
+async def _start_move(deps: Shared, response: Response, wanted: Wanted, order: MoveTo) -> JobItem:
+    libraries = [str(root) for root in deps.settings.libraries]
+    if order.to and order.to not in libraries:
+        raise InvalidInput(
+            f"{order.to!r} is not a library", hint=f"the libraries are {', '.join(libraries)}"
+        )
+    queue = media_queue(stable_host_id(deps.settings))
+    return await _start_job(deps, response, "move", wanted, order.model_dump(), queue)
+
+
+async def _start_job(
+    deps: Shared,
+    response: Response,
+    action: str,
+    wanted: Wanted,
+    options: dict[str, Any] | None = None,
+    queue: str = "",
+) -> JobItem:
+    client = await deps.temporal.client()
+    async with deps.db.begin() as session:
+        item = JobItem.of(await jobs.add_job(session, action, wanted, options))
+    await starts.start_job(client, str(item.id), queue)
+    response.headers["Location"] = f"/api/jobs/{item.id}"
+    return item
 
 
 async def _what_to_record(body: StartRecording, deps: Shared) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -16,13 +16,15 @@ from streamvault.db.models import Job, Recording
 from streamvault.errors import NotFound
 
 
-async def add_job(session: AsyncSession, action: str, wanted: Wanted) -> Job:
+async def add_job(
+    session: AsyncSession, action: str, wanted: Wanted, options: Mapping[str, Any] | None = None
+) -> Job:
     """Of what matches now: what is added while it runs is left alone."""
     total = await session.scalar(
         select(func.count()).select_from(Recording).where(*wanted.conditions)
     )
     told: dict[str, Any] = msgspec.to_builtins(wanted)
-    job = Job(action=action, wanted=told, total=total or 0)
+    job = Job(action=action, wanted=told, total=total or 0, options=dict(options or {}))
     session.add(job)
     await session.flush()
     return job

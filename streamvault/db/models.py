@@ -161,6 +161,12 @@ class Job(Base):
     """Id, title and why of those that could not be done."""
     last_id: Mapped[UUID | None]
     """How far it is: newest first, as lists are."""
+    options: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default=text("'{}'"))
+    """What the action was asked for with."""
+    current: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default=text("'{}'"))
+    """What it is at, so that an interrupted one goes on from there."""
+    progress: Mapped[float | None]
+    """Of the recording that it is at, from 0 to 1."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     ended_at: Mapped[datetime | None]
 
@@ -377,6 +383,9 @@ class RecordingStep(Base):
     state: Mapped[str] = mapped_column(default=str(StepState.WAITING))
     attempt: Mapped[int] = mapped_column(default=0)
     progress: Mapped[float | None]
+    speed: Mapped[float | None]
+    """Seconds of media per second."""
+    eta_s: Mapped[float | None]
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
     next_retry_at: Mapped[datetime | None]

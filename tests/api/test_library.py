@@ -20,6 +20,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities.adopting import Adopting
 from activities.jobs import Jobs
+from activities.moving import Moving
 from activities.retention import Retention
 from api.app import create_app
 from streamvault.contracts import CONTROL_QUEUE, media_queue
@@ -228,6 +229,7 @@ async def workers(
     client, runner = temporal_dev.client, UnsandboxedWorkflowRunner()
     retention = Retention(db, client, (library,))
     adopting = Adopting(db, (library,))
+    moving = Moving(db, (library,), library / "images")
     async with (
         Worker(
             client,
@@ -237,7 +239,9 @@ async def workers(
             workflow_runner=runner,
         ),
         Worker(
-            client, task_queue=media_queue("here"), activities=[retention.sweep, adopting.adopt]
+            client,
+            task_queue=media_queue("here"),
+            activities=[retention.sweep, adopting.adopt, moving.run_move],
         ),
     ):
         yield
@@ -347,6 +351,73 @@ async def test_a_library_is_adopted_and_what_came_of_it_can_be_read(
     shown = (await client.get(f"/api/recordings/{recording_id}")).json()
     assert (shown["title"], shown["path"], shown["duration_s"]) == ("From before", "a.mp4", 2.5)
     assert shown["playable"] == {"hls": False, "media": True}
+
+
+# ---- moving
+
+
+@pytest.mark.usefixtures("workers")
+async def test_a_file_gets_the_name_of_todays_template(
+    client: httpx.AsyncClient, opened: Opened, library: Path
+) -> None:
+    old = library / "old" / "a.mp4"
+    old.parent.mkdir()
+    old.write_bytes(b"film")
+    values = {**DONE, "title": "Night", "path": "old/a.mp4", "started_at": NOON}
+    recording_id = await opened("a", **values)
+    await client.patch("/api/settings", json={"naming": "{streamer}/{title} {episode}"})
+
+    answer = await client.post(f"/api/recordings/{recording_id}/move", json={"rename": True})
+    assert answer.status_code == 202
+    job = await ended(client, answer.json())
+    assert (job["done"], job["failed"]) == (1, [])
+    told = (await client.get(f"/api/recordings/{recording_id}")).json()
+    assert told["path"] == "Alice/Night S2026E112501.mp4"
+    assert (library / told["path"]).read_bytes() == b"film"
+    assert not old.parent.exists()
+    assert (await client.get(f"/api/recordings/{recording_id}/media")).content == b"film"
+
+
+@pytest.mark.usefixtures("workers")
+async def test_many_are_moved_by_a_filter(
+    client: httpx.AsyncClient, opened: Opened, library: Path
+) -> None:
+    for number in range(3):
+        (library / f"{number}.mp4").write_bytes(b"film")
+        await opened(f"m{number}", **{**DONE, "path": f"{number}.mp4", "started_at": NOON})
+    await opened("none", **DONE)
+    body = {"action": "move", "filter": {"q": "alice"}, "move": {"rename": True}}
+    job = await ended(client, (await client.post("/api/recordings/bulk", json=body)).json())
+    assert (job["total"], job["done"]) == (4, 3)
+    assert [one["problem"] for one in job["failed"]] == [
+        "this recording has no file here: only finished files are moved"
+    ]
+    assert len(list(library.glob("Alice/Season 2026/*.mp4"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ({}, 422, "rename"),
+        ({"to": "/etc"}, 422, "is not a library"),
+        ({"rename": True}, 409, "no finished file"),
+    ],
+)
+async def test_a_move_that_cannot_be_is_refused_at_once(
+    client: httpx.AsyncClient, opened: Opened, body: dict[str, Any], status: int, words: str
+) -> None:
+    path = None if status == 409 else "x.mp4"
+    recording_id = await opened("a", **{**DONE, "path": path})
+    answer = await client.post(f"/api/recordings/{recording_id}/move", json=body)
+    assert answer.status_code == status
+    assert words in answer.text
+
+
+async def test_only_a_move_has_a_place_to_go_to(client: httpx.AsyncClient, opened: Opened) -> None:
+    ids = [str(await opened("a", **DONE))]
+    for body in ({"action": "move"}, {"action": "lock", "move": {"rename": True}}):
+        answer = await client.post("/api/recordings/bulk", json={**body, "ids": ids})
+        assert answer.status_code == 422
 
 
 # ---- settings
