@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC
 from pathlib import Path
 from typing import Any
 
 from temporalio import activity
+from temporalio.client import Client
 
 from activities.library import Shelved, take_from_shelf
-from activities.progress import step_of
+from activities.progress import Report, reporting, step_of
 from activities.removal import TRICKPLAY
 from activities.sidecars import write_sidecars
 from activities.tidying import COVER_NAME, is_watched, remove_parts
-from streamvault.contracts import Step, StepDone, StepInput, StepState
-from streamvault.db import captured, steps
+from streamvault.contracts import Step, StepDone, StepInput
+from streamvault.db import captured
 from streamvault.db.models import mapping
 from streamvault.db.session import Database
-from streamvault.errors import Conflict, DependencyUnavailable, VerificationFailed
+from streamvault.errors import Conflict, VerificationFailed
 from streamvault.media import chapters as chapter_text
 from streamvault.media.chapters import Chapter
 from streamvault.media.ffmpeg import Ffmpeg
 from streamvault.media.files import write_atomic
 from streamvault.media.previews import make_poster, make_storyboard, make_trickplay
 from streamvault.media.receipt import expected_to_json
-from streamvault.media.remux import RemuxOrder, RemuxProgress, RemuxResult, remux
-
-BEAT_S = 5.0
+from streamvault.media.remux import RemuxOrder, RemuxResult, remux
 
 
 @dataclass(frozen=True)
@@ -42,6 +40,8 @@ class Media:
     """Where avatars are kept."""
     ad_chapters: bool = False
     """Ad breaks are chapters too."""
+    client: Client | None = None
+    """By which the workflow hears how far its step is."""
     one_remux: asyncio.Lock = field(default_factory=asyncio.Lock, compare=False)
     """A remux is bound by the disk, so a second one at once would only slow both."""
 
@@ -53,9 +53,9 @@ class Media:
             if not shelved.has_parts:
                 return _finished_before(shelved)
             if shelved.stays_in_parts:
-                return await self._keep_parts(shelved)
-            async with self._beating(order.recording_id) as progress, self.one_remux:
-                results = await self._write_final(shelved, progress)
+                return await self._keep_parts(order, shelved)
+            async with self._reporting(order, Step.REMUX) as report, self.one_remux:
+                results = await self._write_final(shelved, report)
             await self._save_final(shelved, results)
             return StepDone(_in_words(results))
 
@@ -64,7 +64,10 @@ class Media:
             self.db, self.libraries, order.recording_id, ad_chapters=self.ad_chapters
         )
 
-    async def _write_final(self, shelved: Shelved, progress: _Progress) -> list[RemuxResult]:
+    def _reporting(self, order: StepInput, step: Step) -> AbstractAsyncContextManager[Report]:
+        return reporting(self.db, self.client, order.recording_id, step)
+
+    async def _write_final(self, shelved: Shelved, report: Report) -> list[RemuxResult]:
         cover = shelved.work / COVER_NAME
         poster = await make_poster(shelved.pictures_from, cover)
         order = RemuxOrder(
@@ -76,11 +79,13 @@ class Media:
             keep_holes=shelved.wishes.keep_holes,
             attempt=activity.info().attempt,
         )
-        return await remux(order, self.ffmpeg, progress.take)
+        return await remux(
+            order, self.ffmpeg, lambda p: report.note(p.percent / 100, p.speed, p.eta_s)
+        )
 
-    async def _keep_parts(self, shelved: Shelved) -> StepDone:
+    async def _keep_parts(self, order: StepInput, shelved: Shelved) -> StepDone:
         """These are what stays, and read once more as a file would be."""
-        async with self._beating(str(shelved.recording.id)):
+        async with self._reporting(order, Step.REMUX):
             problems = await asyncio.to_thread(shelved.problems_of_parts)
             if problems:
                 raise VerificationFailed("; ".join(problems[:3]), hint="the other parts are good")
@@ -115,11 +120,19 @@ class Media:
         """Poster beside the file, storyboard in the working folder."""
         async with step_of(self.db, order.recording_id, Step.THUMBNAILS):
             shelved = await self._shelved(order)
-            async with self._beating(order.recording_id, Step.THUMBNAILS):
+            trickplay = shelved.wishes.trickplay and shelved.recording.path
+            async with self._reporting(order, Step.THUMBNAILS) as report:
                 await self._place_poster(shelved)
-                board = await make_storyboard(shelved.pictures_from, shelved.work)
-                if shelved.wishes.trickplay and shelved.recording.path:
-                    await make_trickplay(shelved.pictures_from, shelved.beside(TRICKPLAY))
+                half = 0.5 if trickplay else 1.0
+                board = await make_storyboard(
+                    shelved.pictures_from, shelved.work, lambda share: report.note(share * half)
+                )
+                if trickplay:
+                    await make_trickplay(
+                        shelved.pictures_from,
+                        shelved.beside(TRICKPLAY),
+                        lambda share: report.note(0.5 + share * 0.5),
+                    )
             return StepDone(f"{board.tiles} pictures" if board else "no picture in this recording")
 
     async def _place_poster(self, shelved: Shelved) -> None:
@@ -156,49 +169,6 @@ class Media:
             if shelved.has_parts:
                 await remove_parts(self.db, shelved)
             return StepDone("NFO and report written, parts removed")
-
-    @asynccontextmanager
-    async def _beating(
-        self, recording_id: str, step: Step = Step.REMUX
-    ) -> AsyncIterator[_Progress]:
-        """Heartbeats and saved progress while something long runs."""
-        progress = _Progress()
-        beat = asyncio.create_task(self._beat(recording_id, step, progress))
-        try:
-            yield progress
-        finally:
-            beat.cancel()
-            await asyncio.gather(beat, return_exceptions=True)
-
-    async def _beat(self, recording_id: str, step: Step, progress: _Progress) -> None:
-        while True:
-            activity.heartbeat(progress.details)
-            await asyncio.sleep(BEAT_S)
-            try:
-                async with self.db.begin() as session:
-                    await steps.set_step(
-                        session, recording_id, step, StepState.RUNNING, progress=progress.share
-                    )
-            except DependencyUnavailable:
-                activity.logger.warning("progress not saved: the database is away")
-
-
-class _Progress:
-    """The latest word of a running remux."""
-
-    def __init__(self) -> None:
-        self.latest: RemuxProgress | None = None
-
-    def take(self, progress: RemuxProgress) -> None:
-        self.latest = progress
-
-    @property
-    def share(self) -> float | None:
-        return self.latest.percent / 100 if self.latest else None
-
-    @property
-    def details(self) -> dict[str, Any]:
-        return asdict(self.latest) if self.latest else {}
 
 
 def _in_several_files(shelved: Shelved) -> bool:

@@ -95,6 +95,10 @@ class StepItem(BaseModel):
     attempt: int
     progress: float | None
     """From 0 to 1."""
+    speed: float | None
+    """While it runs: seconds of media per second."""
+    eta_s: float | None
+    """While it runs: seconds that it will still take."""
     started_at: datetime | None
     ended_at: datetime | None
     next_retry_at: datetime | None

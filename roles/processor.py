@@ -30,7 +30,7 @@ async def processor_worker(client: Client, parts: Parts) -> Worker:
     verifying = Verifying(parts.db, parts.settings.libraries, ffmpeg)
     settings = parts.settings
     images = settings.data_dir / pictures.FOLDER
-    media = Media(parts.db, settings.libraries, ffmpeg, images, settings.ad_chapters)
+    media = Media(parts.db, settings.libraries, ffmpeg, images, settings.ad_chapters, client)
     retention = Retention(parts.db, client, parts.settings.libraries)
     adopting = Adopting(parts.db, settings.libraries)
     moving = Moving(parts.db, settings.libraries, images)

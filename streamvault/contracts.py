@@ -303,6 +303,17 @@ class StepInput:
 
 
 @dataclass(frozen=True)
+class StepProgress:
+    """What the activity of a long step tells its workflow now and then."""
+
+    step: str
+    percent: float
+    speed: float | None = None
+    """Seconds of media per second."""
+    eta_s: float | None = None
+
+
+@dataclass(frozen=True)
 class VerifyInput:
     recording_id: str
     queue: str

@@ -26,6 +26,7 @@ with workflow.unsafe.imports_passed_through():
         Step,
         StepDone,
         StepInput,
+        StepProgress,
         StepState,
     )
     from workflows.notes import in_one_line, note_step, set_status
@@ -279,6 +280,13 @@ class ProcessRecording:
         return chosen
 
     # ---- what others see
+
+    @workflow.signal(description="How far a long step is; its activity says so now and then")
+    def progressed(self, told: StepProgress) -> None:
+        if told.step in self._running:
+            speed = f", {told.speed:.1f}x" if told.speed else ""
+            left = f", about {told.eta_s / 60:.0f} min left" if told.eta_s else ""
+            self._say(f"{told.step} is running: {told.percent:.0f} %{speed}{left}")
 
     @workflow.query(description="Where the pipeline stands")
     def status(self) -> PipelineStatus:

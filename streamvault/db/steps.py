@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -20,6 +21,15 @@ _ENDED = (str(StepState.DONE), str(StepState.SKIPPED), str(StepState.FAILED))
 _STUCK = (str(StepState.PARKED), str(StepState.FAILED))
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    share: float
+    """From 0 to 1."""
+    speed: float | None = None
+    """Seconds of media per second."""
+    eta_s: float | None = None
+
+
 async def set_step(
     session: AsyncSession,
     recording_id: str | UUID,
@@ -27,13 +37,13 @@ async def set_step(
     state: str,
     *,
     attempt: int | None = None,
-    progress: float | None = None,
+    progress: Progress | None = None,
     error: str | None = None,
     next_retry_at: datetime | None = None,
 ) -> None:
     """Move a step to `state` and keep its times; None leaves attempt, progress and error.
 
-    `progress` runs from 0 to 1. `waiting` starts the step over. Raises NotFound."""
+    `waiting` starts the step over. Raises NotFound."""
     row = await session.get(RecordingStep, (as_uuid(recording_id), step), with_for_update=True)
     if row is None:
         raise NotFound(f"recording {recording_id} has no step {step!r}")
@@ -43,7 +53,8 @@ async def set_step(
     if attempt is not None:
         row.attempt = attempt
     if progress is not None:
-        row.progress = min(max(progress, 0.0), 1.0)
+        row.progress = min(max(progress.share, 0.0), 1.0)
+        row.speed, row.eta_s = progress.speed, progress.eta_s
     if error is not None:
         row.error = error
     await session.flush()
@@ -69,11 +80,13 @@ async def list_needing_attention(
 
 def _keep_times(row: RecordingStep, state: str, now: datetime) -> None:
     if state == StepState.WAITING:
-        row.started_at = row.ended_at = row.progress = None
+        row.started_at = row.ended_at = row.progress = row.speed = row.eta_s = None
         row.attempt, row.error = 0, ""
     elif state in _ACTIVE and row.state not in _ACTIVE:
-        row.started_at, row.ended_at, row.progress = now, None, None
+        row.started_at, row.ended_at = now, None
+        row.progress = row.speed = row.eta_s = None
     elif state in _ENDED and row.state not in _ENDED:
         row.ended_at = now
+        row.speed = row.eta_s = None
     if state == StepState.DONE:
         row.progress, row.error = 1.0, ""

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
-from typing import Any
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+SHARE = "share="
+REPORT_S = 1.0
+Item = TypeVar("Item")
 
 
 def serve(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
@@ -19,3 +24,13 @@ def serve(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     except (OSError, ValueError) as error:
         result = {"error": " ".join(str(error).split())[:500] or type(error).__name__}
     json.dump(result, sys.stdout)
+
+
+def reporting(items: Sequence[Item]) -> Iterator[Item]:
+    """The same items, and how far they are, each second on standard error."""
+    told_at = time.monotonic()
+    for number, item in enumerate(items):
+        yield item
+        if time.monotonic() - told_at >= REPORT_S:
+            told_at = time.monotonic()
+            print(f"{SHARE}{(number + 1) / len(items):.4f}", file=sys.stderr, flush=True)

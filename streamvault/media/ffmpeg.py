@@ -8,6 +8,7 @@ a small environment without our secrets, a lower priority, and dies with us.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 import os
@@ -26,6 +27,7 @@ from typing import Any
 import imageio_ffmpeg
 
 from streamvault.errors import MediaError, RemuxFailed, ToolMissing
+from streamvault.media.child import SHARE
 from streamvault.media.stderr import Digest
 
 OLDEST_VERSION = (5, 1)
@@ -75,6 +77,7 @@ class RunResult:
 
 
 ProgressCallback = Callable[[Progress], None]
+ShareCallback = Callable[[float], None]
 
 
 def find_ffmpeg(setting: Path | None = None) -> Ffmpeg:
@@ -210,29 +213,65 @@ async def _run_watched(
 
 
 async def run_python_child(
-    module: str, payload: Mapping[str, Any], *, timeout_s: float = 600.0
+    module: str,
+    payload: Mapping[str, Any],
+    *,
+    timeout_s: float = 600.0,
+    on_share: ShareCallback | None = None,
 ) -> dict[str, Any]:
     """Run `python -m module` with `payload` as JSON on its standard input; its answer, parsed.
+
+    `on_share` hears from 0 to 1 how far it is.
 
     Raises MediaError when the child says what is wrong, crashes, or takes longer than `timeout_s`.
     """
     argv = [sys.executable, "-P", "-m", module]
     process = await _spawn(argv, cwd=None, stdin=PIPE)
     name = module.rpartition(".")[2]
-    talk = process.communicate(json.dumps(payload).encode())
+    errors = _Errors(on_share)
     try:
-        stdout, stderr = await asyncio.wait_for(talk, timeout_s)
+        stdout = await asyncio.wait_for(_talk(process, payload, errors), timeout_s)
     except TimeoutError:
         raise MediaError(f"{name} hung for {timeout_s:.0f} s and was killed") from None
     finally:
         await _end(process, [])
-    return _parse_answer(name, process.returncode or 0, stdout, stderr)
+    return _parse_answer(name, process.returncode or 0, stdout, errors.last)
 
 
-def _parse_answer(name: str, returncode: int, stdout: bytes, stderr: bytes) -> dict[str, Any]:
+class _Errors:
+    """A child's standard error: how far it is, and the last line of what it complains about."""
+
+    def __init__(self, on_share: ShareCallback | None) -> None:
+        self._on_share = on_share
+        self.last = "no message"
+
+    def feed(self, line: str) -> None:
+        if line.startswith(SHARE) and self._on_share:
+            self._on_share(float(line.removeprefix(SHARE)))
+        elif line.strip() and not line.startswith(SHARE):
+            self.last = line.strip()
+
+
+async def _talk(process: Process, payload: Mapping[str, Any], errors: _Errors) -> bytes:
+    assert process.stdin and process.stdout and process.stderr
+    # One that died before it read says why on standard error.
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        process.stdin.write(json.dumps(payload).encode())
+        await process.stdin.drain()
+    process.stdin.close()
+    reading = asyncio.create_task(_each_line(process.stderr, errors.feed))
+    try:
+        stdout = await process.stdout.read()
+        await reading
+    finally:
+        reading.cancel()
+    await process.wait()
+    return stdout
+
+
+def _parse_answer(name: str, returncode: int, stdout: bytes, last: str) -> dict[str, Any]:
     if returncode:
-        last = stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
-        raise MediaError(f"{name}: {describe_exit(returncode)}: {last[0][:500]}")
+        raise MediaError(f"{name}: {describe_exit(returncode)}: {last[:500]}")
     answer: dict[str, Any] = json.loads(stdout)
     if "error" in answer:
         raise MediaError(f"{name}: {answer['error']}")

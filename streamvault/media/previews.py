@@ -14,7 +14,7 @@ from typing import Any
 
 from streamvault.errors import MediaError
 from streamvault.media.chapters import vtt_time
-from streamvault.media.ffmpeg import run_python_child
+from streamvault.media.ffmpeg import ShareCallback, run_python_child
 from streamvault.media.files import write_atomic
 
 CHILD = "streamvault.media.previews_child"
@@ -24,8 +24,10 @@ MIN_INTERVAL_S = 10.0
 MAX_TILES = 600
 SHEET_COLUMNS = 10
 SHEET_TILES = SHEET_COLUMNS * SHEET_COLUMNS
-SHEET_PATTERN = "storyboard-*.webp"
+SHEET_NAME = "storyboard-{}.webp"
+SHEET_PATTERN = SHEET_NAME.format("*")
 TRICKPLAY_S = 10.0
+TIMEOUT_S = 3600.0  # pictures of two days on a slow disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,9 @@ async def make_poster(sources: Sequence[MediaSource], output: Path) -> Poster | 
     return Poster(output, answer["at_s"], answer["width"], answer["height"])
 
 
-async def make_storyboard(sources: Sequence[MediaSource], directory: Path) -> Storyboard | None:
+async def make_storyboard(
+    sources: Sequence[MediaSource], directory: Path, on_share: ShareCallback | None = None
+) -> Storyboard | None:
     """Write `storyboard-1.webp` … (10 x 10 tiles each) and `storyboard.vtt`, which names them.
 
     A tile is the keyframe at or before its time. None means no picture. Raises MediaError.
@@ -76,7 +80,8 @@ async def make_storyboard(sources: Sequence[MediaSource], directory: Path) -> St
     interval_s = tile_interval(duration_s)
     count = max(1, math.ceil(duration_s / interval_s))
     times = [n * interval_s for n in range(count)]
-    answer = await _ask_for_sheets(sources, times, directory, "storyboard-{}.webp", first=1)
+    told = {"times": times, "directory": str(directory), "pattern": SHEET_NAME, "first": 1}
+    answer = await _ask("sheets", sources, told, on_share)
     sheets = tuple(directory / name for name in answer["sheets"])
     vtt = directory / "storyboard.vtt"
     board = Storyboard(vtt, sheets, count, interval_s, answer["width"], answer["height"])
@@ -87,19 +92,23 @@ async def make_storyboard(sources: Sequence[MediaSource], directory: Path) -> St
     return board
 
 
-async def make_trickplay(sources: Sequence[MediaSource], folder: Path) -> int:
+async def make_trickplay(
+    sources: Sequence[MediaSource], folder: Path, on_share: ShareCallback | None = None
+) -> int:
     """Pictures for Jellyfin's time line (10.10 and later, "save trickplay images next to media"):
     `<folder>/320 - 10x10/0.jpg` …, one tile each 10 s, which is its default. The tiles' number; 0
     means no picture. Raises MediaError, OSError."""
     times = [n * TRICKPLAY_S for n in range(max(1, math.ceil(_duration(sources) / TRICKPLAY_S)))]
     scratch = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(scratch, ignore_errors=True)
-    answer = await _ask_for_sheets(sources, times, scratch / "sheets", "{}.jpg", first=0)
+    sheets = scratch / "sheets"
+    told = {"times": times, "directory": str(sheets), "pattern": "{}.jpg", "first": 0}
+    answer = await _ask("sheets", sources, told, on_share)
     if not answer["sheets"]:
         shutil.rmtree(scratch)
         return 0
     named = f"{answer['width']} - {SHEET_COLUMNS}x{SHEET_COLUMNS}"
-    (scratch / "sheets").rename(scratch / named)
+    sheets.rename(scratch / named)
     shutil.rmtree(folder, ignore_errors=True)
     scratch.rename(folder)
     return len(times)
@@ -146,20 +155,12 @@ def _duration(sources: Sequence[MediaSource]) -> float:
     return max(source.start_s + source.duration_s for source in sources)
 
 
-async def _ask_for_sheets(
-    sources: Sequence[MediaSource],
-    times: Sequence[float],
-    directory: Path,
-    pattern: str,
-    *,
-    first: int,
-) -> dict[str, Any]:
-    told = {"times": times, "directory": str(directory), "pattern": pattern, "first": first}
-    return await _ask("sheets", sources, told)
-
-
 async def _ask(
-    what: str, sources: Sequence[MediaSource], request: dict[str, Any]
+    what: str,
+    sources: Sequence[MediaSource],
+    request: dict[str, Any],
+    on_share: ShareCallback | None = None,
 ) -> dict[str, Any]:
     files = [[str(s.path), s.start_s, s.duration_s] for s in sources]
-    return await run_python_child(CHILD, {"what": what, "sources": files} | request)
+    told = {"what": what, "sources": files} | request
+    return await run_python_child(CHILD, told, timeout_s=TIMEOUT_S, on_share=on_share)

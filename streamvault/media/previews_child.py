@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 from PIL import Image, ImageStat
 
 from streamvault.media.av_open import main_video, open_media
-from streamvault.media.child import serve
+from streamvault.media.child import reporting, serve
 
 TILE_PX = 320
 SHEET_COLUMNS = 10
@@ -102,7 +102,7 @@ def _decode(video: VideoStream, packet: Packet[Any]) -> VideoFrame | None:
 
 
 def _keyframes(
-    sources: Sequence[_Source], times: Sequence[float]
+    sources: Sequence[_Source], times: Iterable[float]
 ) -> Iterator[tuple[float, VideoFrame | None]]:
     """For each time a picture of the file that covers it, or of the one before a hole."""
     for at_s in times:
@@ -141,7 +141,7 @@ def _sheets(sources: Sequence[_Source], request: dict[str, Any]) -> dict[str, An
     directory.mkdir(parents=True, exist_ok=True)
     sheets: list[str] = []
     size = (0, 0)
-    for tiles in _by_sheet(_tiles(sources, request["times"])):
+    for tiles in _by_sheet(_tiles(sources, reporting(request["times"]))):
         size = tiles[0].size
         name = request["pattern"].format(len(sheets) + request["first"])
         _save_sheet(tiles, directory / name)
@@ -154,7 +154,7 @@ def _by_sheet(tiles: Iterator[Image.Image]) -> Iterator[list[Image.Image]]:
         yield sheet
 
 
-def _tiles(sources: Sequence[_Source], times: Sequence[float]) -> Iterator[Image.Image]:
+def _tiles(sources: Sequence[_Source], times: Iterable[float]) -> Iterator[Image.Image]:
     """One per time, all of the first one's size; where nothing decodes, the one before again."""
     frame, tile, waiting = None, None, 0
     for _, found in _keyframes(sources, times):

@@ -47,8 +47,8 @@ async def a_full_recording(db: Database, recording_id: UUID) -> None:
         )
         await steps.set_step(session, recording_id, "detect", "done", attempt=1)
         await steps.set_step(
-            session, recording_id, "record", "retrying", attempt=2, error="away", progress=0.5,
-            next_retry_at=NOON,
+            session, recording_id, "record", "retrying", attempt=2, error="away",
+            progress=steps.Progress(0.5), next_retry_at=NOON,
         )  # fmt: skip
 
 
@@ -73,7 +73,8 @@ async def test_one_recording_is_the_contracts_object(
     }  # fmt: skip
     assert found[1]["next_retry_at"] == "2026-11-25T12:00:00Z"
     assert set(found[2]) == {
-        "name", "state", "attempt", "progress", "started_at", "ended_at", "next_retry_at", "error",
+        "name", "state", "attempt", "progress", "speed", "eta_s",
+        "started_at", "ended_at", "next_retry_at", "error",
     }  # fmt: skip
     assert answer == {
         "id": str(recording_id),

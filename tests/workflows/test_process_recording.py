@@ -10,7 +10,7 @@ from temporalio.client import (
 )
 from temporalio.exceptions import ApplicationError
 
-from streamvault.contracts import Status, Step, StepState
+from streamvault.contracts import PipelineStatus, Status, Step, StepProgress, StepState
 from tests.workflows.fakes import ENDED, failure
 from tests.workflows.stage import Stage
 
@@ -57,6 +57,20 @@ async def test_chosen_steps_run_again_on_a_finished_recording(stage: Stage) -> N
     await stage.processing.result()
     assert stage.cast.work() == ["thumbnails", "sidecars"]
     assert all(order.again for order in stage.cast.media.orders)
+
+
+async def test_what_the_activity_says_of_its_progress_stands_in_the_details(stage: Stage) -> None:
+    stage.cast.script.hold("remux")
+    await stage.process()
+    await stage.until_called("remux")
+    for step, percent in (("remux", 42.0), ("thumbnails", 99.0)):
+        await stage.processing.signal("progressed", StepProgress(step, percent, 31.25, 150.0))
+    said = await stage.processing.query("status", result_type=PipelineStatus)
+    assert said.detail == "remux is running: 42 %, 31.2x, about 2 min left"
+    stage.cast.script.release("remux")
+    await stage.processing.result()
+    # It may come when its step is over.
+    assert stage.cast.work() == STEPS
 
 
 # ---- remux blocks

@@ -36,8 +36,10 @@ async def move(db: Database, recording_id: str, state: str, **more: object) -> R
 
 async def test_a_step_keeps_its_times(db: Database) -> None:
     recording_id = await opened(db)
-    began = await move(db, recording_id, "running", attempt=1, progress=0.25)
-    assert began.started_at and not began.ended_at and began.progress == 0.25
+    progress = steps.Progress(0.25, speed=30.5, eta_s=90)
+    began = await move(db, recording_id, "running", attempt=1, progress=progress)
+    assert began.started_at and not began.ended_at
+    assert (began.progress, began.speed, began.eta_s) == (0.25, 30.5, 90)
 
     again = NOON + timedelta(minutes=1)
     retrying = await move(
@@ -50,6 +52,7 @@ async def test_a_step_keeps_its_times(db: Database) -> None:
 
     done = await move(db, recording_id, "done")
     assert (done.attempt, done.progress, done.error) == (2, 1.0, "")
+    assert (done.speed, done.eta_s) == (None, None)
     assert done.ended_at and done.ended_at >= began.started_at
 
     repeated = await move(db, recording_id, "done")

@@ -139,5 +139,12 @@ async def test_a_defect_in_a_child_is_an_error_with_its_last_line() -> None:
         await run_python_child("streamvault.media.probe_child", {"what": "no such thing"})
 
 
+async def test_a_child_says_how_far_it_is() -> None:
+    heard: list[float] = []
+    child = "tests.streamvault.media.slow_child"
+    answer = await run_python_child(child, {"word": "hello"}, on_share=heard.append)
+    assert (answer, heard) == ({"heard": "hello"}, [0.25, 0.5, 0.75, 1.0])
+
+
 async def until_gone(*pids: int) -> None:
     await until(lambda: all(is_gone(pid) for pid in pids))
