@@ -25,17 +25,29 @@ class Gate:
 
     def __init__(self, folder: Path) -> None:
         self._hold, self._fail = folder / "hold", folder / "fail"
+        self._runs = folder / "runs"
         self.ffmpeg = folder / "ffmpeg"
         self.ffmpeg.write_text(
             "#!/bin/sh\n"
             'case "$*" in *map_metadata*)\n'
-            f'  echo run >> "{folder}/runs"\n'
+            f'  echo $$ >> "{self._runs}"\n'
             f'  while [ -e "{self._hold}" ]; do sleep 0.1; done\n'
             f'  [ -e "{self._fail}" ] && {{ echo "no such luck" >&2; exit 1; }};;\n'
             "esac\n"
             f'exec "{find_ffmpeg().path}" "$@"\n'
         )
         self.ffmpeg.chmod(0o755)
+
+    @property
+    def runs(self) -> int:
+        """Remuxes that have come here."""
+        return len(self._pids())
+
+    def is_running(self) -> bool:
+        return any(Path(f"/proc/{pid}").exists() for pid in self._pids())
+
+    def _pids(self) -> list[str]:
+        return self._runs.read_text().split() if self._runs.exists() else []
 
     @contextmanager
     def closed(self) -> Iterator[None]:
