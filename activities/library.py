@@ -68,6 +68,7 @@ class Shelved:
 
     @property
     def parts(self) -> list[PartFile]:
+        clock = float if self.wishes.keep_holes else self.timeline.without_holes
         return [
             PartFile(
                 path=self.work / span.file_name,
@@ -76,6 +77,7 @@ class Shelved:
                 codecs=span.codecs,
                 size_bytes=span.size_bytes,
                 gap_s=span.span_s - span.duration_s,
+                clock_s=clock(span.start_s),
             )
             for span in self.timeline.parts
         ]

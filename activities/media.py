@@ -111,7 +111,7 @@ class Media:
                 ),
             )
             await captured.save_chapters(
-                session, shelved.recording.id, [_chapter_row(c) for c in shelved.new_chapters]
+                session, shelved.recording.id, [_chapter_row(c) for c in first.chapters]
             )
             await captured.save_report(session, shelved.recording.id, _report(shelved, results))
 

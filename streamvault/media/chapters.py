@@ -98,9 +98,12 @@ def _split(chapter: Chapter, one: Break) -> list[Chapter]:
 
 def moved(chapters: Iterable[Chapter], clock: Callable[[float], float]) -> list[Chapter]:
     """On another clock, without those that are empty there, and what these cut in two whole."""
-    on_it = (replace(c, start_s=clock(c.start_s), end_s=clock(c.end_s)) for c in chapters)
-    kept = [c for c in on_it if c.end_s - c.start_s > SHORTEST_S]
+    kept = [c for c in on_clock(chapters, clock) if c.end_s - c.start_s > SHORTEST_S]
     return _close(_merge_equal(kept), kept[-1].end_s) if kept else []
+
+
+def on_clock(chapters: Iterable[Chapter], clock: Callable[[float], float]) -> list[Chapter]:
+    return [replace(c, start_s=clock(c.start_s), end_s=clock(c.end_s)) for c in chapters]
 
 
 def slice_chapters(chapters: Sequence[Chapter], start_s: float, end_s: float) -> list[Chapter]:

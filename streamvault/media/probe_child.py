@@ -23,7 +23,9 @@ from streamvault.media.start_codes import LENGTHS, habit_of
 Stream = VideoStream | AudioStream
 SOUND_LOOK_S = 5.0
 SAMPLED_PACKETS = 200  # a second or two, and what opening a file has read already
-STEP_S = 0.6  # a decode-time step beyond this is a hole, media.md section 4
+# A decode-time step beyond this is a hole, unless the pictures themselves come as seldom.
+STEP_S = 0.6
+STEP_FRAMES = 4
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
@@ -146,13 +148,22 @@ def _indexed(stream: Stream) -> dict[str, Any]:
         for before, after in itertools.pairwise(stamps)
         if after - before > too_long
     ]
+    covered_s = (stamps[-1] - stamps[0]) * unit if stamps else 0.0
     last = entries[len(entries) - 1] if len(entries) else None
     return _facts(stream) | {
         "packets": stream.frames,
         "end_s": ((stream.start_time or 0) + (stream.duration or 0)) * unit,
         "data_end": last.pos + last.size if last else 0,
-        "steps": steps,
+        "steps": _holes(steps, covered_s, len(stamps)),
     }
+
+
+def _holes(
+    steps: list[tuple[float, float]], covered_s: float, packets: int
+) -> list[tuple[float, float]]:
+    """Without the steps that are usual in this stream, such as one of a picture each second."""
+    usual_s = covered_s / max(packets - 1, 1)
+    return [step for step in steps if step[1] > STEP_FRAMES * usual_s]
 
 
 def _chapter(chapter: Any) -> dict[str, Any]:
@@ -235,10 +246,12 @@ class _Seen:
         self.start_s = at if self.start_s is None else self.start_s
 
     def relative_to(self, base: float) -> dict[str, Any]:
+        covered_s = (self._previous or 0.0) - (self.start_s or 0.0)
+        steps = _holes(self._steps, covered_s, self.packets)
         return {
             "packets": self.packets,
             "end_s": self.end_s - base,
-            "steps": [(at - base, length) for at, length in self._steps],
+            "steps": [(at - base, length) for at, length in steps],
         }
 
 

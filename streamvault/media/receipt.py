@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from streamvault.media.chapters import Chapter
 from streamvault.media.probe import Step
 from streamvault.media.verify import Check, Expected, Holes, Verification
 
@@ -24,6 +25,8 @@ class RemuxResult:
     expected: Expected
     """Of the source: packets, stream hash, codecs; what `verify` takes again later."""
     verification: Verification
+    chapters: tuple[Chapter, ...]
+    """Of the whole recording, on the clock of its files."""
     video: str
     """Such as `h264 1920x1080`, empty without video."""
     audio: str
@@ -76,10 +79,12 @@ def read_receipt(path: Path, fingerprint: str, final: Path) -> RemuxResult | Non
 
 def _result_from_json(stored: dict[str, Any], final: Path) -> RemuxResult:
     expected, verification = stored.pop("expected"), stored.pop("verification")
+    chapters = stored.pop("chapters")
     checks = tuple(Check(**check) for check in verification["checks"])
     holes = verification["holes"] and _holes_from_json(verification["holes"])
     return RemuxResult(
         **(stored | {"path": final, "warnings": tuple(stored["warnings"]), "reused": True}),
+        chapters=tuple(Chapter(**chapter) for chapter in chapters),
         expected=expected_from_json(expected),
         verification=Verification(checks, verification["stream_hash"], holes),
     )

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from streamvault.errors import RemuxFailed, StorageFull, StorageUnwritable
-from streamvault.media.chapters import Chapter, ffmetadata, slice_chapters
+from streamvault.media.chapters import Chapter, ffmetadata, on_clock, slice_chapters
 from streamvault.media.ffmpeg import Ffmpeg, Progress, RunResult, describe_exit, run
 from streamvault.media.files import put_in_place, storage_error, write_atomic
 from streamvault.media.probe import probe_parts
@@ -38,6 +38,7 @@ from streamvault.media.remux_plan import (
     PartFile,
     ProbedPart,
     arguments,
+    clock_of,
     ffconcat,
     group_parts,
     index_bytes,
@@ -109,6 +110,7 @@ async def remux(
     facts = await probe_parts([part.path for part in order.parts])
     parts = [ProbedPart(file, seen) for file, seen in zip(order.parts, facts, strict=True)]
     plans = group_parts(parts, keep_holes=order.keep_holes)
+    order = replace(order, chapters=on_clock(order.chapters, clock_of(plans)))
     reporter = _Reporter(plans, on_progress, checks=order.full_check)
     results = []
     for number, plan in enumerate(plans, start=1):
@@ -233,6 +235,7 @@ class _Job:
             duration_s=expected.duration_s,
             expected=replace(expected, holes=verification.holes),
             verification=verification,
+            chapters=tuple(self._order.chapters),
             video=self._plan.video_words,
             audio=self._plan.audio_words,
             passes=passes,

@@ -5,7 +5,8 @@ Which parts go together, when each begins, and ffmpeg's arguments.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -42,6 +43,8 @@ class PartFile:
     size_bytes: int = 0
     gap_s: float = 0.0
     """Gaps inside the part, which its timestamps keep as holes."""
+    clock_s: float | None = None
+    """Where the chapters think that it begins; None: where it does."""
 
     @property
     def span_s(self) -> float:
@@ -138,6 +141,35 @@ def group_parts(parts: Sequence[ProbedPart], *, keep_holes: bool) -> list[Output
         else:
             groups.append([piece])
     return [OutputPlan(_from_zero(group), group[0].offset_s) for group in groups]
+
+
+def clock_of(plans: Sequence[OutputPlan]) -> Callable[[float], float]:
+    """From the clock of the chapters to that of the files: a part may be some frames longer than
+    its segments said, and with each part that would add up."""
+    pieces = [
+        (piece.part.file.clock_s, plan.clock_s + piece.offset_s, piece.part)
+        for plan in plans
+        for piece in plan.pieces
+    ]
+    known = [(clock_s, at_s, part) for clock_s, at_s, part in pieces if clock_s is not None]
+
+    def clock(told_s: float) -> float:
+        if not known:
+            return told_s
+        n = max(bisect_right(known, told_s, key=_first) - 1, 0)
+        clock_s, at_s, part = known[n]
+        into_s, told_span_s = told_s - clock_s, part.file.span_s
+        if 0 < into_s < told_span_s:
+            return at_s + into_s * part.span_s / told_span_s
+        beyond_s = min(into_s, 0.0) if into_s < told_span_s else part.span_s + into_s - told_span_s
+        following_s = known[n + 1][1] if n + 1 < len(known) else float("inf")
+        return min(at_s + beyond_s, following_s)
+
+    return clock
+
+
+def _first(known: tuple[float, float, ProbedPart]) -> float:
+    return known[0]
 
 
 def _follows(first: Piece, last: Piece, piece: Piece) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -227,12 +228,28 @@ def _between_parts(parts: Sequence[SourcePart]) -> list[Step]:
 
 
 def _unexplained(found: Holes, known: Holes, between: Sequence[Step]) -> list[tuple[str, Step]]:
-    return [
-        (kind, step)
-        for kind, steps in found.steps.items()
-        for step in steps
-        if not any(_alike(step, hole) for hole in (*between, *known.steps.get(kind, ())))
-    ]
+    odd = []
+    for kind, steps in found.steps.items():
+        holes = _Sorted([*between, *known.steps.get(kind, ())])
+        odd += [(kind, step) for step in steps if not holes.have(step)]
+    return odd
+
+
+class _Sorted:
+    """Holes by their place, so that thousands of them are not compared with each other."""
+
+    def __init__(self, holes: Sequence[Step]) -> None:
+        self._holes = sorted(holes, key=_place)
+
+    def have(self, step: Step) -> bool:
+        reach = STEP_SLACK_S + 2 * DURATION_SLACK_SHARE * step.at_s + 1.0
+        first = bisect_left(self._holes, step.at_s - reach, key=_place)
+        last = bisect_right(self._holes, step.at_s + reach, key=_place)
+        return any(_alike(step, hole) for hole in self._holes[first:last])
+
+
+def _place(step: Step) -> float:
+    return step.at_s
 
 
 def _alike(step: Step, hole: Step) -> bool:
