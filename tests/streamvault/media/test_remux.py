@@ -17,7 +17,7 @@ from streamvault.media import remux_plan
 from streamvault.media.chapters import Chapter
 from streamvault.media.ffmpeg import Ffmpeg
 from streamvault.media.probe import probe_output
-from streamvault.media.remux import PartFile, RemuxOrder, RemuxProgress, remux
+from streamvault.media.remux import RemuxOrder, RemuxProgress, remux
 from tests.streamvault.media.media_files import (
     AUDIO_HZ,
     FPS,
@@ -73,62 +73,6 @@ async def test_two_seconds_end_as_a_file_with_the_same_pictures(
     assert (result.size_bytes, result.video) == (output.stat().st_size, "h264 160x90")
 
 
-async def test_a_hole_between_parts_stays_so_that_chapters_keep_to_the_clock(
-    each_ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path
-) -> None:
-    first, second = lay(parts_dir, source(2), source(2, picture="smptebars"))
-    order = RemuxOrder([part(first), part(second, START + 17)], output)
-    (result,) = await remux(order, each_ffmpeg)
-    assert pictures(output) == pictures(first) + pictures(second)
-    seen = times(output, "video")
-    gaps = [b - a for a, b in pairwise(seen) if b - a > 1]
-    # The last frame before the hole is shown from 2 - 1/30 s on, the first after it at 17 s.
-    assert gaps == [pytest.approx(15 + 1 / FPS, abs=0.1)]
-    assert result.duration_s == pytest.approx(19, abs=0.1)
-
-
-async def test_a_hole_can_be_closed(
-    ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path
-) -> None:
-    first, second = lay(parts_dir, source(2), source(2, start_s=3600))
-    order = RemuxOrder([part(first), part(second, START + 17)], output, keep_holes=False)
-    await remux(order, ffmpeg)
-    assert times(output, "video")[-1] == pytest.approx(4, abs=0.15)
-
-
-@pytest.mark.parametrize("second_start_s", [0, 3600], ids=["back to zero", "an hour ahead"])
-async def test_timestamps_that_jump_between_parts_leave_no_trace(
-    each_ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path, second_start_s: float
-) -> None:
-    first, second = lay(parts_dir, source(2, start_s=500), source(2, start_s=second_start_s))
-    await remux(RemuxOrder([part(first), part(second, START + 2)], output), each_ffmpeg)
-    assert packets(output) == packets(first, second)
-    assert times(output, "video")[-1] == pytest.approx(4, abs=0.15)
-    assert times(output, "audio")[-1] == pytest.approx(4, abs=0.15)
-
-
-async def test_timestamps_may_wrap_inside_a_part(
-    each_ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path
-) -> None:
-    wrap_s = 2**33 / 90_000  # MPEG-TS counts 33 bits of 1/90000 s
-    (one,) = lay(parts_dir, source(6, start_s=wrap_s - 4))
-    await remux(RemuxOrder([part(one, duration_s=6)], output), each_ffmpeg)
-    assert packets(output) == packets(one)
-    assert times(output, "video")[-1] == pytest.approx(6, abs=0.15)
-
-
-async def test_sound_that_drops_out_comes_back_in_sync(
-    each_ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path
-) -> None:
-    one = without_packets(source(30), parts_dir / "part-0001.ts", "audio", 4, 24)
-    (result,) = await remux(RemuxOrder([part(one, duration_s=30)], output), each_ffmpeg)
-    assert packets(output) == packets(one)
-    heard, seen = times(output, "audio"), times(output, "video")
-    assert max(b - a for a, b in pairwise(heard)) == pytest.approx(20, abs=0.1)
-    assert heard[-1] == pytest.approx(seen[-1], abs=0.1)
-    assert result.verification.ok
-
-
 async def test_sound_that_ends_early_in_the_source_is_no_fault_of_the_file(
     ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path
 ) -> None:
@@ -138,35 +82,6 @@ async def test_sound_that_ends_early_in_the_source_is_no_fault_of_the_file(
     # 5 s without sound; the last frames of it reach over the cut.
     assert holes.ok
     assert "streams end 4.9" in holes.detail or "streams end 5.0" in holes.detail
-
-
-async def test_a_segment_lost_inside_a_part_leaves_a_hole(
-    each_ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path
-) -> None:
-    thinner = without_packets(source(8), parts_dir / "v.ts", "video", 4, 6)
-    one = without_packets(thinner, parts_dir / "part-0001.ts", "audio", 4, 6)
-    known = PartFile(one, START, 6.0, size_bytes=one.stat().st_size, gap_s=2.0)
-    await remux(RemuxOrder([known], output), each_ffmpeg)
-    assert packets(output) == packets(one)
-    assert times(output, "video")[-1] == pytest.approx(8, abs=0.15)
-
-
-async def test_a_torn_tail_loses_no_whole_packet(
-    each_ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path
-) -> None:
-    (one,) = lay(parts_dir, source(4))
-    os.truncate(one, one.stat().st_size * 3 // 4 // 188 * 188 + 100)
-    await remux(RemuxOrder([part(one, duration_s=3)], output), each_ffmpeg)
-    assert packets(output) == packets(one)
-
-
-async def test_a_part_that_begins_between_keyframes_keeps_those_pictures(
-    each_ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path
-) -> None:
-    # Keyframes stand at 0, 1, 2 … s; the stream of this part begins at half a second.
-    one = without_packets(source(4), parts_dir / "part-0001.ts", "video", -1, 0.5)
-    await remux(RemuxOrder([part(one, duration_s=4)], output), each_ffmpeg)
-    assert packets(output) == packets(one)
 
 
 async def test_sound_alone_becomes_a_file_too(
@@ -244,24 +159,6 @@ async def test_a_change_of_resolution_begins_a_second_file_with_its_own_chapters
     assert packets(two.path) == packets(second, third)
     found = (await probe_output(two.path)).chapters
     assert [(c.start_s, c.title) for c in found] == [(0, "one"), (pytest.approx(1), "two")]
-
-
-async def test_after_seven_hours_of_nothing_a_second_file_begins(
-    ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path
-) -> None:
-    first, second = lay(parts_dir, source(2), source(2))
-    order = RemuxOrder([part(first), part(second, START + 7 * 3600)], output)
-    assert len(await remux(order, ffmpeg)) == 2
-
-
-async def test_six_hours_of_nothing_fit_into_one_file(
-    each_ffmpeg: Ffmpeg, source: Source, parts_dir: Path, output: Path
-) -> None:
-    first, second = lay(parts_dir, source(2), source(2))
-    order = RemuxOrder([part(first), part(second, START + 6 * 3600)], output)
-    await remux(order, each_ffmpeg)
-    assert packets(output) == packets(first, second)
-    assert times(output, "audio")[-1] == pytest.approx(6 * 3600 + 2, abs=0.15)
 
 
 async def test_hostile_titles_come_back_as_they_were(
