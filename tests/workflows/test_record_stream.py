@@ -151,15 +151,18 @@ async def test_a_stop_before_the_first_segment_fails_without_alarm(stage: Stage)
     assert stage.cast.work() == RECORDED
 
 
-async def test_a_stop_while_processing_changes_nothing_and_says_so(stage: Stage) -> None:
-    stage.cast.script.hold("remux")
+@pytest.mark.parametrize("step", ["remux", "announce"])
+async def test_a_stop_while_processing_changes_nothing_and_says_so(stage: Stage, step: str) -> None:
+    """Nor does a second one. Row F44."""
+    stage.cast.script.hold(step)
     await recording(stage)
     stage.cast.recording.ends.put_nowait(ENDED)
-    await stage.until_called("remux")
-    await stage.stream.signal("stop")
-    said = await stage.status(stage.stream)
-    assert said.detail == "stop came while processing: nothing is being recorded"
-    stage.cast.script.release("remux")
+    await stage.until_called(step)
+    for _ in range(2):
+        await stage.stream.signal("stop")
+        said = await stage.status(stage.stream)
+        assert said.detail == "stop came while processing: nothing is being recorded"
+    stage.cast.script.release(step)
     assert (await stage.stream.result()).outcome == Status.COMPLETED
     assert stage.cast.work() == RECORDED + PROCESSED
 
