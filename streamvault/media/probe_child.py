@@ -141,20 +141,20 @@ def _indexed(stream: Stream) -> dict[str, Any]:
     """Facts of a stream of an MP4, from its index alone."""
     unit = float(stream.time_base or 0)
     entries = stream.index_entries
-    stamps = [entry.timestamp for entry in entries]
     too_long = STEP_S / unit if unit else 0.0
+    # One at a time: of two days there are ten million.
     steps = [
         (before * unit, (after - before) * unit)
-        for before, after in itertools.pairwise(stamps)
+        for before, after in itertools.pairwise(entry.timestamp for entry in entries)
         if after - before > too_long
     ]
-    covered_s = (stamps[-1] - stamps[0]) * unit if stamps else 0.0
     last = entries[len(entries) - 1] if len(entries) else None
+    covered_s = (last.timestamp - entries[0].timestamp) * unit if last else 0.0
     return _facts(stream) | {
         "packets": stream.frames,
         "end_s": ((stream.start_time or 0) + (stream.duration or 0)) * unit,
         "data_end": last.pos + last.size if last else 0,
-        "steps": _holes(steps, covered_s, len(stamps)),
+        "steps": _holes(steps, covered_s, len(entries)),
     }
 
 
