@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from activities.library import stored_chapters
-from streamvault.contracts import PROCESSING_STEPS, STEPS, Step
+from streamvault.contracts import PROCESSING_STEPS, STEPS, Status, Step
 from streamvault.db import models
 from streamvault.errors import InvalidInput
 from streamvault.playback.qualities import check_quality
@@ -173,6 +173,8 @@ class RecordingItem(BaseModel):
     playable: Playable
     chapters: list[Chapter]
     totals: Totals
+    damaged: list[str]
+    """What of its row cannot be read, and is left out here; `./sv doctor --repair` may know it."""
 
     @classmethod
     def of(cls, row: models.Recording) -> RecordingItem:
@@ -234,16 +236,30 @@ def _recording(row: models.Recording) -> dict[str, Any]:
         **{name: getattr(row, name) for name in MARKS},
         "playable": Playable(hls=has_parts(row), media=row.path is not None),
         "chapters": _chapters(row),
-        "totals": _totals(row),
+        "totals": _totals(row) or Totals(),
+        "damaged": _damaged(row),
     }
 
 
-def _totals(row: models.Recording) -> Totals:
-    """Zeros where the column is damaged."""
+def _damaged(row: models.Recording) -> list[str]:
+    """By the names that these things have here."""
+    lost = {
+        "status": row.status not in list(Status),
+        "step": bool(row.step) and row.step not in list(Step),
+        "totals": _totals(row) is None,
+        "chapters": row.chapters is not None
+        and (not isinstance(row.chapters, list) or len(stored_chapters(row)) < len(row.chapters)),
+        "report": row.report is not None and not isinstance(row.report, dict),
+    }
+    return [name for name, is_lost in lost.items() if is_lost]
+
+
+def _totals(row: models.Recording) -> Totals | None:
+    """None where the column is damaged."""
     try:
-        return Totals.model_validate(models.mapping(row.totals))
+        return Totals.model_validate({} if row.totals is None else row.totals)
     except ValidationError:
-        return Totals()
+        return None
 
 
 def _chapters(row: models.Recording) -> list[Chapter]:

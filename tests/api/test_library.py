@@ -559,32 +559,35 @@ async def test_storage_says_what_takes_room_and_how_long_it_lasts(
 
 # ---- damaged rows
 
-DAMAGED = [
-    "chapters = '[]'",  # not damaged: nobody said what the stream was called
-    'chapters = \'[1, {"title": 5}, {"start_s": "x"}]\'',
-    "chapters = '7'",
-    "chapters = '\"x\"'",
-    "totals = '[]'",
-    'totals = \'{"segments_lost": "many"}\'',
-    "totals = '{\"segments_lost\": 1.5}'",
-    "report = '[\"x\"]'",
-    "report = '{\"files\": 3}'",
-    "verification = '[]', verified_at = now()",
-    "path = '../../etc/passwd'",
-    "path = ''",
-    "directory = '/etc'",
-    "workflow_id = ''",
-]
+DAMAGED = {
+    "chapters = '[]'": [],  # not damaged: nobody said what the stream was called
+    'chapters = \'[1, {"title": 5}, {"start_s": "x"}]\'': ["chapters"],
+    "chapters = '7'": ["chapters"],
+    "chapters = '\"x\"'": ["chapters"],
+    "totals = '[]'": ["totals"],
+    'totals = \'{"segments_lost": "many"}\'': ["totals"],
+    "totals = '{\"segments_lost\": 1.5}'": ["totals"],
+    "report = '[\"x\"]'": ["report"],
+    "report = '{\"files\": 3}'": [],
+    "verification = '[]', verified_at = now()": [],
+    "path = '../../etc/passwd'": [],
+    "path = ''": [],
+    "directory = '/etc'": [],
+    "workflow_id = ''": [],
+}
 
 
 @pytest.mark.parametrize("damage", DAMAGED)
 async def test_a_damaged_row_breaks_no_list_and_no_look(
     client: httpx.AsyncClient, db: Database, shelf: dict[str, str], damage: str
 ) -> None:
+    """Row F49: it says of itself what is lost."""
     bad = shelf["Painting 100%"]
     async with db.begin() as session:
         await session.execute(text(f"UPDATE recordings SET {damage} WHERE id = :id"), {"id": bad})
     assert len(await found(client)) == 3
+    shown = (await client.get(f"/api/recordings/{bad}")).json()
+    assert shown["damaged"] == DAMAGED[damage]
     for path in ("", "/report", "/poster.jpg", "/media", "/playlist.m3u8"):
         assert (await client.get(f"/api/recordings/{bad}{path}")).status_code < 500, path
     for path in ("/api/recordings/facets", "/api/pipelines", "/api/storage", "/", "/metrics"):

@@ -20,6 +20,7 @@ from streamvault.errors import NotFound
 from streamvault.hls.records import Ended, PartOpened, Record, SegmentStored, encode
 
 from .conftest import Opened
+from .serving import served
 
 MOVIE = bytes(range(256)) * 40  # 10,240 bytes; each byte tells its place
 STEM = "Alice/Season 2026/Alice - S2026E112501 - Größe 100% #1"
@@ -68,6 +69,25 @@ async def test_the_whole_file(client: httpx.AsyncClient, media: str) -> None:
     )
     saved = await client.get(f"{media}/media?download=true")
     assert saved.headers["content-disposition"].startswith("attachment;")
+
+
+async def test_who_is_just_being_sent_a_file_gets_it_to_the_end(
+    app: FastAPI, opened: Opened, library: Path
+) -> None:
+    """Though it is deleted meanwhile. Row F45."""
+    content = os.urandom(1 << 20) * 48
+    film = library / "film.mp4"
+    film.write_bytes(content)
+    recording_id = await opened(path=film.name)
+    async with served(app) as address, httpx.AsyncClient(base_url=address) as client:
+        where = f"/api/recordings/{recording_id}/media"
+        async with client.stream("GET", where) as answer:
+            chunks = answer.aiter_raw()
+            got = await anext(chunks)
+            film.unlink()
+            got += b"".join([chunk async for chunk in chunks])
+        assert got == content
+        assert (await client.get(where)).status_code == 404
 
 
 async def test_a_range(client: httpx.AsyncClient, media: str) -> None:

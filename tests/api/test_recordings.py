@@ -20,6 +20,7 @@ IN_LISTS = [
     "id", "streamer", "stream_id", "title", "category", "status", "step", "quality", "codec",
     "started_at", "ended_at", "duration_s", "size_bytes", "bitrate_bps", "workflow_id", "path",
     "playable", "chapters", "totals",
+    "damaged",  # and what of its row cannot be read
     "locked", "watched", "position_s", "deleted_at", "deleted_why", "purge_at",
 ]  # fmt: skip
 ONLY_ALONE = ["steps", "parts", "gaps", "ads"]
@@ -115,6 +116,7 @@ async def test_one_recording_is_the_contracts_object(
         ],
         "ads": [{"start_s": 3.0, "duration_s": 2.0, "kind": "midroll"}],
         "totals": TOTALS,
+        "damaged": [],
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import shutil
 from collections.abc import AsyncIterator, Sequence
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import av
 import pytest
-import uvicorn
 from playwright.async_api import Page, async_playwright
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -20,6 +18,7 @@ from starlette.staticfiles import StaticFiles
 from streamvault.media.chapters import Chapter
 from streamvault.media.ffmpeg import Ffmpeg
 from streamvault.media.remux import RemuxOrder, remux
+from tests.api.serving import served
 from tests.streamvault.media.corpus import SAMPLES, Bench, Laid, Sample, packet_times
 from tests.streamvault.media.media_files import Source, pictures
 
@@ -230,18 +229,9 @@ async def player(folder: Path) -> AsyncIterator[Page]:
     """A page of a server that has this folder's files, ranges included."""
     (folder / "index.html").write_text("<!doctype html><title>player</title>")
     app = Starlette(routes=[Mount("/", StaticFiles(directory=folder, html=True))])
-    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_level="warning"))
-    task = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
-        await asyncio.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    try:
-        async with async_playwright() as playwright:
-            browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-            page = await browser.new_page()
-            await page.goto(f"http://127.0.0.1:{port}/")
-            yield page
-            await browser.close()
-    finally:
-        server.should_exit = True
-        await task
+    async with served(app) as address, async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        page = await browser.new_page()
+        await page.goto(address)
+        yield page
+        await browser.close()
