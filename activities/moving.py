@@ -19,20 +19,29 @@ import msgspec
 from temporalio import activity
 
 from activities.library import Shelved, take_from_shelf
+from activities.progress import beating
 from activities.removal import below, final_files, remove_empty_folders, where_it_is
 from activities.sidecars import write_sidecars
 from streamvault.contracts import JobDone
 from streamvault.db import jobs, recordings
 from streamvault.db.models import CLOSED, Job, Recording, mapping
 from streamvault.db.session import Database
-from streamvault.errors import Conflict, InvalidInput, NotFound, StreamVaultError
+from streamvault.errors import (
+    CaptureError,
+    Conflict,
+    DependencyUnavailable,
+    InvalidInput,
+    NotFound,
+    StreamVaultError,
+    VerificationFailed,
+)
 from streamvault.hls.journal import remove_part
-from streamvault.media.carrying import Carrying, Pair, Stopped
+from streamvault.hls.room import Room, check_room
+from streamvault.media.carrying import Carrying, Pair
 from streamvault.media.files import storage_error
 
 log = logging.getLogger(__name__)
 
-ACTION = "move"
 BEAT_S = 5.0
 
 
@@ -80,7 +89,8 @@ class Moving:
     @activity.defn
     async def run_move(self, job_id: str) -> JobDone:
         """One recording after the other; how far it is stands in the job. Raises NotFound."""
-        async with self.one_at_a_time:
+        # The wait for another move is part of it.
+        async with beating(BEAT_S), self.one_at_a_time:
             await self._finish(job_id)
             while True:
                 async with self.db.begin() as session:
@@ -101,9 +111,12 @@ class Moving:
                         job.failed = [*job.failed, told]
 
     async def _try(self, job: Job, row: Recording) -> str:
-        """What went wrong, in one line; empty if nothing did."""
+        """What went wrong, in one line; empty if nothing did. That the database is away is nobody's
+        fault here: the next attempt goes on."""
         try:
             await self._move(job, str(row.id))
+        except DependencyUnavailable:
+            raise
         except StreamVaultError as error:
             log.warning("not moved", extra={"recording_id": str(row.id), "why": error.one_line})
             return error.one_line
@@ -118,13 +131,11 @@ class Moving:
         await self._note(job_id, Current(recording_id, str(move.origin), str(move.new)))
         carrying = await asyncio.to_thread(Carrying, move.pairs)
         try:
+            await asyncio.to_thread(_require_room, move)
             await self._carry(carrying, job_id)
-        except OSError as error:
-            raise storage_error(error, (move.target / move.new).parent) from error
-        try:
             await self._write_down(job_id, move)
-        except NotFound:
-            # Deleted for good meanwhile.
+        except (Conflict, CaptureError, VerificationFailed, NotFound):
+            # It stays where it is, or was deleted for good meanwhile.
             await asyncio.to_thread(carrying.take_back)
             raise
         await self._finish(job_id)
@@ -135,20 +146,26 @@ class Moving:
             job.current = msgspec.to_builtins(current)
 
     async def _carry(self, carrying: Carrying, job_id: str) -> None:
-        """In a thread that stops with this activity."""
+        """In a thread that stops with this activity. Raises Conflict, StorageFull,
+        StorageUnwritable, VerificationFailed."""
         task = asyncio.create_task(asyncio.to_thread(carrying.run))
         try:
             while not task.done():
-                activity.heartbeat({"percent": round(carrying.share * 100, 1)})
-                async with self.db.begin() as session:
-                    (await jobs.get_job(session, job_id, lock=True)).progress = carrying.share
+                await self._note_progress(job_id, carrying.share)
                 await asyncio.wait({task}, timeout=BEAT_S)
             await task
-        except asyncio.CancelledError:
+        except OSError as error:
+            raise storage_error(error, carrying.pairs[0].target.parent) from error
+        finally:
             carrying.stop()
-            with suppress(Stopped):
-                await task
-            raise
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _note_progress(self, job_id: str, share: float) -> None:
+        try:
+            async with self.db.begin() as session:
+                (await jobs.get_job(session, job_id, lock=True)).progress = share
+        except DependencyUnavailable:
+            log.warning("progress not saved: the database is away", extra={"job_id": job_id})
 
     async def _write_down(self, job_id: str, move: Move) -> None:
         """Where it is from now on, and what is to go from where it was."""
@@ -200,6 +217,14 @@ def plan_move(shelved: Shelved, libraries: Sequence[Path], job: Job) -> Move:
         pairs += _storyboard(row, origin, target)
     moved = tuple(pair for pair in pairs if pair.source != pair.target)
     return Move(shelved, origin, old, target, new, moved)
+
+
+def _require_room(move: Move) -> None:
+    """As much stays free as recordings want there. Raises StorageFull."""
+    if move.target != move.origin:
+        missing = [pair.source for pair in move.pairs if not pair.target.exists()]
+        needed = sum(path.stat().st_size for path in missing)
+        check_room(move.target, Room.at(move.target).reserve_bytes + needed)
 
 
 def _origin(row: Recording, libraries: Sequence[Path]) -> Path:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-from streamvault.errors import Conflict, StorageFull, VerificationFailed
+from streamvault.errors import Conflict, VerificationFailed
 from streamvault.media.files import put_in_place
 
 CHUNK = 4 * 1024 * 1024
@@ -54,7 +54,7 @@ class Carrying:
 
     def run(self) -> None:
         """Again, it goes on where it was. Raises Conflict for a name that something else has,
-        StorageFull, VerificationFailed, Stopped, OSError."""
+        VerificationFailed, Stopped, OSError."""
         for pair in self.pairs:
             self._place(pair)
 
@@ -69,7 +69,6 @@ class Carrying:
             self._require_same(pair)
         elif not self._link(pair):
             target.parent.mkdir(parents=True, exist_ok=True)
-            _require_room(source, target)
             self._copy(source, target)
             self.made.append(target)
 
@@ -133,12 +132,3 @@ class Carrying:
             if self._stop.is_set():
                 raise Stopped
             yield chunk
-
-
-def _require_room(source: Path, target: Path) -> None:
-    size, free = source.stat().st_size, shutil.disk_usage(target.parent).free
-    if free < size:
-        raise StorageFull(
-            f"{target.parent}: {free / 1e9:.2f} GB free, {source.name} has {size / 1e9:.2f} GB",
-            hint="make room there, then try again",
-        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from streamvault.db.library import Wanted
 from streamvault.db.models import Job, Recording
 from streamvault.db.recordings import NewRecording
 from streamvault.db.session import Database
+from streamvault.errors import DependencyUnavailable
+from streamvault.hls.room import Room
 from streamvault.media.carrying import Carrying
 
 STEM = "Alice/Season 2026/Alice - S2026E112701 - Night"
@@ -185,6 +188,69 @@ async def test_a_library_that_is_none_moves_nothing(
     job_id = await order(db, [recording_id], to="/etc")
     assert await run(moving, job_id) == JobDone(0, 1)
     assert "is not a library" in (await job_of(db, job_id)).failed[0]["problem"]
+
+
+async def test_without_room_for_it_and_for_recordings_nothing_is_begun(
+    db: Database,
+    moving: Moving,
+    libraries: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recording_id = await shelve(db, libraries[0])
+    full = Room(free_bytes=1000, size_bytes=100_000_000_000, free_files=1000)
+    monkeypatch.setattr(Room, "at", lambda _: full)
+    job_id = await order(db, [recording_id], to=str(libraries[1]))
+    assert await run(moving, job_id) == JobDone(0, 1)
+    assert "are free" in (await job_of(db, job_id)).failed[0]["problem"]
+    assert (names(libraries[1]), len(names(libraries[0]))) == ([], 8)
+
+
+async def test_what_fails_halfway_leaves_nothing_in_the_new_place(
+    db: Database, moving: Moving, libraries: tuple[Path, Path]
+) -> None:
+    one, two = libraries
+    recording_id = await shelve(db, one)
+    in_the_way = two / f"{STEM}.nfo"
+    in_the_way.parent.mkdir(parents=True)
+    in_the_way.write_text("of somebody else")
+    assert await run(moving, await order(db, [recording_id], to=str(two))) == JobDone(0, 1)
+    assert names(two) == [f"{STEM}.nfo"]
+    assert (one / f"{STEM}.mp4").exists()
+
+
+async def test_a_database_that_is_away_fails_no_recording_and_leaves_no_thread(
+    db: Database,
+    moving: Moving,
+    libraries: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recording_id = await shelve(db, libraries[0])
+    job_id = await order(db, [recording_id], to=str(libraries[1]))
+
+    def away(*_: object) -> None:
+        raise DependencyUnavailable("the database is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Moving, "_write_down", away)
+        with pytest.raises(DependencyUnavailable):
+            await run(moving, job_id)
+    assert (await job_of(db, job_id)).failed == []
+    assert await run(moving, job_id) == JobDone(1)
+
+
+async def test_who_waits_for_another_move_is_not_taken_for_dead(
+    db: Database, moving: Moving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moving_module, "BEAT_S", 0.01)
+    beats: list[object] = []
+    environment = ActivityEnvironment()
+    environment.on_heartbeat = lambda *details: beats.append(details)
+    async with moving.one_at_a_time:
+        task = asyncio.create_task(environment.run(moving.run_move, await order(db, [])))
+        async with asyncio.timeout(10):
+            while len(beats) < 3:  # noqa: ASYNC110  # a heartbeat sets no event
+                await asyncio.sleep(0.01)
+    await task
 
 
 @pytest.mark.parametrize(
