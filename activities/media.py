@@ -94,7 +94,9 @@ class Media:
             await captured.save_chapters(
                 session, shelved.recording.id, [_chapter_row(c) for c in shelved.new_chapters]
             )
-            await captured.save_report(session, shelved.recording.id, _report(shelved, []))
+            # That they are as they came is what a skipped remux does not say.
+            told = {**_report(shelved, []), "container": "parts"}
+            await captured.save_report(session, shelved.recording.id, told)
         return StepDone(f"{len(shelved.parts)} parts as they came, their checksums equal")
 
     async def _save_final(self, shelved: Shelved, results: list[RemuxResult]) -> None:
@@ -209,7 +211,7 @@ def _report(shelved: Shelved, results: list[RemuxResult]) -> dict[str, Any]:
         "title": row.title,
         "started_at": row.started_at.astimezone(UTC).isoformat(),
         **shelved.timeline.as_report(),
-        "container": shelved.wishes.container,
+        "container": results[0].path.suffix.lstrip(".") if results else "",
         "holes": "kept" if shelved.wishes.keep_holes and results else "closed",
         "files": [_file_report(result) for result in results],
     }

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
 
@@ -58,7 +59,7 @@ def test_parts_stay_as_they_came_and_are_found_damaged(shared_up: Up, channel: F
     with kept_as(shared_up, "parts"):
         recording_id = recorded(shared_up, channel)
         done = shared_up.wait_status(recording_id, "completed")
-        shared_up.wait_recording(recording_id, _all_done, "every step")
+        shared_up.wait_recording(recording_id, lambda r: _ended(r, {}), "every step")
     where = f"/api/recordings/{recording_id}"
     assert (done["path"], done["playable"]) == (None, {"hls": True, "media": False})
     assert shared_up.parts(recording_id) == channel.content()
@@ -93,10 +94,38 @@ def test_parts_stay_as_they_came_and_are_found_damaged(shared_up: Up, channel: F
     assert not folder.exists()
 
 
-def _all_done(row: dict[str, object]) -> bool:
+def test_damaged_parts_do_not_pass_for_kept_ones(shared_up: Up, channel: FakeChannel) -> None:
+    """Left out by a person, the step proves nothing, and no rule may delete them."""
+    with kept_as(shared_up, "parts"):
+        parked = damaged_while_recording(shared_up, channel)
+        where = f"/api/pipelines/{parked['workflow_id']}"
+        assert "checksum" in parked["reason"]
+        assert shared_up.call("POST", f"{where}/skip").status_code in {200, 202}
+        recording_id = parked["id"]
+        shared_up.wait_status(recording_id, "completed")
+        steps = {"remux": "skipped"}
+        shared_up.wait_recording(recording_id, lambda r: _ended(r, steps), "every step")
+    report = shared_up.get(f"/api/recordings/{recording_id}/report")
+    assert report["container"] == ""
+    asked = shared_up.call("POST", "/api/settings/retention/preview", {"library_bytes": 1})
+    assert recording_id not in [item["id"] for item in asked.json()["items"]]
+
+
+def damaged_while_recording(up: Up, channel: FakeChannel) -> dict[str, Any]:
+    recording = up.record(url=channel.url)
+    up.wait_segments(recording["id"], 4)
+    (folder,) = up.library.rglob(f".streamvault/{recording['id']}")
+    with (folder / "part-0001.ts").open("r+b") as part:
+        part.seek(5000)
+        part.write(b"not what came")
+    up.ask(recording, "stop")
+    return up.wait_status(recording["id"], "needs_attention", timeout_s=120)
+
+
+def _ended(row: dict[str, object], otherwise: dict[str, str]) -> bool:
     steps = row["steps"]
     assert isinstance(steps, list)
-    return all(step["state"] == "done" for step in steps)
+    return all(step["state"] == otherwise.get(step["name"], "done") for step in steps)
 
 
 def verified(up: Up, recording_id: str) -> tuple[bool, list[str]]:
