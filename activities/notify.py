@@ -12,6 +12,7 @@ from temporalio.service import RPCError
 
 from activities.engine import temporal_away
 from activities.progress import step_of
+from activities.pushes import Pushes, is_browser
 from streamvault.contracts import (
     CONTROL_QUEUE,
     NotifyInput,
@@ -35,14 +36,16 @@ FINISHED = "recording.finished"
 class Notify:
     db: Database
     targets: Targets
+    pushes: Pushes
 
     @activity.defn
     async def announce(self, order: StepInput) -> StepDone:
         """Queue the news of a finished recording; asked again, nothing is said twice."""
         async with step_of(self.db, order.recording_id, Step.NOTIFY):
+            names = [*self.targets.names, *await self.pushes.names()]
             async with self.db.begin() as session:
                 ids = await notifications.queue_notifications(
-                    session, order.recording_id, FINISHED, self.targets.names
+                    session, order.recording_id, FINISHED, names
                 )
             for notification_id in ids:
                 await start_delivery(activity.client(), str(notification_id))
@@ -56,19 +59,28 @@ class Notify:
         if row.state == notifications.SENT:
             return
         try:
-            await self.targets.send(row.target, _message(recording))
+            sender = self.pushes if is_browser(row.target) else self.targets
+            await sender.send(row.target, _message(recording))
         except DeliveryFailed as error:
+            if error.permanent:
+                # A browser that has left needs nobody's attention.
+                await self._mark(order, notifications.FAILED, str(error))
+                return
             state = notifications.FAILED if _is_last_attempt() else notifications.QUEUED
-            await self._mark(order, state, str(error))
+            await self._mark(
+                order, state, str(error), needs_attention=state == notifications.FAILED
+            )
             raise
         await self._mark(order, notifications.SENT)
 
-    async def _mark(self, order: NotifyInput, state: str, error: str = "") -> None:
+    async def _mark(
+        self, order: NotifyInput, state: str, error: str = "", *, needs_attention: bool = False
+    ) -> None:
         async with self.db.begin() as session:
             row = await notifications.mark_notification(
                 session, order.notification_id, state, error
             )
-            if state == notifications.FAILED:
+            if needs_attention:
                 await dead_letters.add_letter(
                     session,
                     dead_letters.NOTIFICATION,
@@ -111,4 +123,10 @@ def _message(recording: Recording) -> Message:
     lines = [recording.title, f"{minutes:.0f} min, {recording.size_bytes / 1e9:.2f} GB"]
     if recording.totals and recording.totals.get("gap_s"):
         lines.append(f"{recording.totals['gap_s']:.0f} s are missing, see the report")
-    return Message(title, "\n".join(line for line in lines if line), failure=failed)
+    return Message(
+        title,
+        "\n".join(line for line in lines if line),
+        failure=failed,
+        path=f"/watch/{recording.id}",
+        tag=str(recording.id),
+    )

@@ -47,6 +47,16 @@ async def check_source_address(url: str, settings: Settings) -> str:
     return url
 
 
+async def check_https_address(url: str, settings: Settings) -> None:
+    """Whether something may be sent to an address that came from outside.
+
+    Raises InvalidInput, SourceUnavailable when the name does not resolve."""
+    if not url.startswith("https://"):
+        raise InvalidInput("the address must begin with https://")
+    _parse(url)
+    await check_host(url, settings)
+
+
 async def check_host(url: str, settings: Settings) -> None:
     """Whether the host of a checked address, such as a proxy's, may be asked at all.
 

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from activities.checkup import Checkup
+from activities.pushes import Pushes
 from api import problems
 from api.deps import Shared
 from api.eventsub import EventSubWebhook
@@ -26,6 +27,7 @@ from api.routes import (
     pipelines,
     preferences,
     proxies,
+    push,
     recordings,
     storage,
     streamers,
@@ -75,7 +77,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.shared = shared
     for module in (
         *(recordings, media, jobs, library, preferences, streamers, following, pictures),
-        *(pipelines, dead_letters, proxies, twitch, health, storage, system),
+        *(pipelines, dead_letters, proxies, push, twitch, health, storage, system),
     ):
         app.include_router(module.router)
     # The first, so that a flood of forged messages is matched against nothing else.
@@ -123,4 +125,5 @@ def _share(settings: Settings) -> Shared:
         metrics=metrics,
         twitch_door=door,
         checkup=Checkup(settings, db, temporal.client, door.circuits),
+        pushes=Pushes(db, settings),
     )

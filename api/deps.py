@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Depends, Query, Request
 
 from activities.checkup import Checkup
+from activities.pushes import Pushes
 from api.playlists import Playlists
 from api.readiness import Readiness
 from api.temporal import Temporal
@@ -30,6 +31,7 @@ class Shared:
     metrics: Metrics
     twitch_door: TwitchDoor
     checkup: Checkup
+    pushes: Pushes
 
     async def twitch(self) -> TwitchAccess:
         """Raises TwitchNotConfigured without a client id."""

@@ -11,6 +11,7 @@ from temporalio.worker import Worker
 from activities.catalog import Catalog
 from activities.jobs import Jobs
 from activities.notify import Notify
+from activities.pushes import Pushes
 from activities.schedules import ensure_job, retention_job
 from activities.streams import Streams
 from activities.watchdog import Watchdog
@@ -52,7 +53,7 @@ def control_worker(client: Client, parts: Parts) -> Worker:
     settings = parts.settings
     streams = Streams(parts.db, parts.sources, settings.end_grace_s)
     catalog = Catalog(parts.db)
-    notify = Notify(parts.db, Targets(settings.notify_urls))
+    notify = Notify(parts.db, Targets(settings.notify_urls), Pushes(parts.db, settings))
     return new_worker(
         client,
         CONTROL_QUEUE,

@@ -509,6 +509,20 @@ class Credential(Base):
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class PushSubscription(Base):
+    """A browser that wants to hear. `sealed` opens in the place `push_subscriptions.<id>`."""
+
+    __tablename__ = "push_subscriptions"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    endpoint_hash: Mapped[str] = mapped_column(unique=True)
+    """SHA-256 of the endpoint in hexadecimal digits, so that a browser is there once."""
+    sealed: Mapped[str]
+    shown: Mapped[str]
+    """The push service's host."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 class SignIn(Base):
     """A connection with Twitch that somebody has begun: a device code, or a `state` on its way."""
 

@@ -26,6 +26,10 @@ class Message:
     title: str
     body: str
     failure: bool = False
+    path: str = "/"
+    """Of our own page that tells more."""
+    tag: str = ""
+    """A later message of the same tag replaces this one where it is still shown."""
 
 
 class Targets:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
-from sqlalchemy import select
+from sqlalchemy import select, text
 from temporalio.common import RetryPolicy
 from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
 
 from activities.catalog import Catalog
 from activities.notify import FINISHED, Notify
+from activities.pushes import Pushes
 from streamvault.contracts import NotifyInput, Status, notification_workflow_id
 from streamvault.db import captured, dead_letters, notifications, recordings
 from streamvault.db.models import DeadLetter, Notification
 from streamvault.db.recordings import NewRecording
 from streamvault.db.session import Database
-from streamvault.notify.targets import DeliveryFailed, Targets, target_name
+from streamvault.notify.targets import DeliveryFailed, Message, Targets, target_name
+from streamvault.settings import check_settings
+from tests.browser import Browser, PushService
 from tests.workflows.stage import Stage
 
 
@@ -69,9 +73,20 @@ async def stage(temporal_dev: WorkflowEnvironment, recording_id: str) -> AsyncIt
     await stage.close()
 
 
-async def announce(stage: Stage, db: Database, *urls: str) -> list[Notification]:
+@pytest.fixture
+def pushes(db: Database, database_url: str, tmp_path: Path) -> Pushes:
+    return Pushes(db, check_settings({"data_dir": tmp_path, "database_url": database_url}))
+
+
+def notify_of(db: Database, *urls: str, pushes: Pushes | None = None) -> Notify:
+    return Notify(db, Targets(list(urls)), pushes or Pushes(db, check_settings({})))
+
+
+async def announce(
+    stage: Stage, db: Database, *urls: str, pushes: Pushes | None = None
+) -> list[Notification]:
     """Run the last step of the pipeline, and wait for what it set going."""
-    catalog, notify = Catalog(db), Notify(db, Targets(list(urls)))
+    catalog, notify = Catalog(db), notify_of(db, *urls, pushes=pushes)
     stage.instead["control"] = [
         *(catalog.set_status, catalog.set_step, notify.announce, notify.deliver)
     ]
@@ -144,7 +159,7 @@ async def test_a_target_that_fails_is_queued_until_its_last_attempt(
 ) -> None:
     endpoint.answer = 500
     name = target_name(endpoint.url)
-    notify, row_id = Notify(db, Targets([endpoint.url])), await queued(db, recording_id, name)
+    notify, row_id = notify_of(db, endpoint.url), await queued(db, recording_id, name)
     for attempt, state in ((1, "queued"), (4, "queued"), (5, "failed")):
         with pytest.raises(DeliveryFailed, match=f"{name} did not take the message"):
             await deliver(notify, row_id, attempt)
@@ -163,7 +178,7 @@ async def test_a_target_that_recovers_gets_the_message(
 ) -> None:
     endpoint.answer = 503
     name = target_name(endpoint.url)
-    notify, row_id = Notify(db, Targets([endpoint.url])), await queued(db, recording_id, name)
+    notify, row_id = notify_of(db, endpoint.url), await queued(db, recording_id, name)
     with pytest.raises(DeliveryFailed):
         await deliver(notify, row_id)
     endpoint.answer = 200
@@ -177,7 +192,7 @@ async def test_a_target_that_recovers_gets_the_message(
 async def test_a_target_that_left_the_settings_is_named(db: Database, recording_id: str) -> None:
     row_id = await queued(db, recording_id, "json-3fa9c1")
     with pytest.raises(DeliveryFailed, match="json-3fa9c1 is not in the settings any more"):
-        await deliver(Notify(db, Targets([])), row_id, attempt=5)
+        await deliver(notify_of(db), row_id, attempt=5)
     assert [row.state for row in await all_rows(db)] == ["failed"]
 
 
@@ -187,5 +202,76 @@ async def test_missing_seconds_are_part_of_the_message(
     async with db.begin() as session:
         await recordings.update_recording(session, recording_id, totals={"gap_s": 12.0})
     row_id = await queued(db, recording_id, target_name(endpoint.url))
-    await deliver(Notify(db, Targets([endpoint.url])), row_id)
+    await deliver(notify_of(db, endpoint.url), row_id)
     assert endpoint.received[0]["message"].endswith("12 s are missing, see the report")
+
+
+@pytest.fixture
+async def push_service() -> AsyncIterator[PushService]:
+    async with PushService.open() as service:
+        yield service
+
+
+async def test_a_browser_reads_what_a_finished_recording_says(
+    stage: Stage, db: Database, push_service: PushService, pushes: Pushes, recording_id: str
+) -> None:
+    browser = Browser(push_service.endpoint("one"))
+    await pushes.subscribe(browser.subscription)
+    again = Browser(push_service.endpoint("two"))
+    for _ in range(2):
+        await pushes.subscribe(again.subscription)
+    rows = await announce(stage, db, pushes=pushes)
+    assert [(row.state, row.attempts) for row in rows] == [("sent", 1), ("sent", 1)]
+    [got] = [call for call in push_service.calls if call.path.endswith("one")]
+    assert browser.read(got.body) == {
+        "title": "Alice: recording finished",
+        "body": "speedrun\n60 min, 2.90 GB",
+        "url": f"/watch/{recording_id}",
+        "tag": recording_id,
+    }
+    claims = got.check_sender(await pushes.public_key())
+    assert claims["aud"] == push_service.origin
+    assert "example.com" in claims["sub"]
+
+
+async def test_a_browser_that_has_left_is_asked_once_and_forgotten(
+    stage: Stage, db: Database, push_service: PushService, pushes: Pushes
+) -> None:
+    push_service.answer = 410
+    await pushes.subscribe(Browser(push_service.endpoint("gone")).subscription)
+    [row] = await announce(stage, db, pushes=pushes)
+    assert len(push_service.calls) == 1
+    assert (row.state, row.error) == ("failed", "the browser has ended its subscription")
+    assert await pushes.names() == []
+    assert await letters(db) == []
+
+
+@pytest.mark.parametrize("answer", [429, 500, 503])
+async def test_a_push_service_in_trouble_is_asked_again(
+    db: Database, push_service: PushService, pushes: Pushes, recording_id: str, answer: int
+) -> None:
+    push_service.answer = answer
+    await pushes.subscribe(Browser(push_service.endpoint("secret-path")).subscription)
+    [name] = await pushes.names()
+    row_id, notify = await queued(db, recording_id, name), notify_of(db, pushes=pushes)
+    with pytest.raises(DeliveryFailed, match=f"the push service answered {answer}"):
+        await deliver(notify, row_id)
+    push_service.answer = 201
+    await deliver(notify, row_id, attempt=2)
+    assert [row.state for row in await all_rows(db)] == ["sent"]
+    push_service.answer = 500
+    with pytest.raises(DeliveryFailed) as failed:
+        await pushes.send(name, Message("t", "b"))
+    assert "secret-path" not in str(failed.value)
+
+
+async def test_what_the_table_holds_reaches_no_browser(
+    db: Database, push_service: PushService, pushes: Pushes
+) -> None:
+    await pushes.subscribe(Browser(push_service.endpoint("secret-path")).subscription)
+    await pushes.public_key()
+    async with db.begin() as session:
+        rows = await session.execute(text("SELECT * FROM push_subscriptions"))
+        keys = await session.execute(text("SELECT * FROM credentials"))
+        held = f"{rows.all()} {keys.all()}"
+    assert "secret-path" not in held and "PRIVATE KEY" not in held
