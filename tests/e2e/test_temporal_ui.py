@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 
@@ -67,6 +68,34 @@ def test_a_pipeline_given_up_is_in_the_list_of_the_failed(
     shared_up.wait_status(parked["id"], "failed")
     page.goto(f"{_workflows(shared_up)}?query=ExecutionStatus%3D%22Failed%22")
     page.get_by_role("link", name=f"recording-{parked['id']}", exact=True).wait_for()
+
+
+def test_a_step_of_a_finished_recording_is_run_again_by_a_click(
+    shared_up: Up, channel: FakeChannel, page: Page
+) -> None:
+    recording = shared_up.record(url=channel.url)
+    shared_up.wait_segments(recording["id"], 4)
+    shared_up.ask(recording, "stop")
+    done = shared_up.wait_status(recording["id"], "completed")
+    final = shared_up.library / done["path"]
+    before = final.stat()
+    poster = final.with_name(f"{final.stem}-poster.jpg")
+    poster.unlink()
+
+    page.goto(_workflows(shared_up))
+    page.get_by_role("link", name=f"recording-{done['id']}", exact=True).first.click()
+    page.get_by_role("button", name="More Actions").click()
+    page.get_by_role("menuitem", name="Start Workflow Like This One").click()
+    editor = page.locator(".cm-content").filter(has_text=done["id"]).first
+    order = json.loads(editor.inner_text())
+    order |= {"again": True, "steps": ["thumbnails"]}
+    editor.fill(json.dumps(order))
+    page.get_by_role("button", name="Start Workflow", exact=True).click()
+
+    shared_up.wait_for(poster.is_file, "the poster was not made again", timeout_s=60)
+    again = shared_up.wait_status(done["id"], "completed")
+    assert (final.stat().st_ino, final.stat().st_size) == (before.st_ino, before.st_size)
+    assert again["totals"] == done["totals"]
 
 
 def _workflows(up: Up) -> str:
