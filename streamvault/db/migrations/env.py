@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
+from streamvault.db import models_access  # noqa: F401  # its tables, too
 from streamvault.db.models import Base
 
 context.configure(

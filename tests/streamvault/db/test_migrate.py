@@ -8,6 +8,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
 
+from streamvault.db import models_access  # noqa: F401  # its tables, too
 from streamvault.db.migrate import head, upgrade
 from streamvault.db.models import Base
 from streamvault.db.session import Database
