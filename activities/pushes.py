@@ -12,9 +12,10 @@ from uuid import UUID
 
 from streamvault.db import credentials, pushes
 from streamvault.db.ids import uuid7
+from streamvault.db.models import PushSubscription
 from streamvault.db.session import Database
-from streamvault.errors import NotFound
-from streamvault.notify.targets import Message
+from streamvault.errors import NotFound, SecretUnreadable
+from streamvault.notify.targets import DeliveryFailed, Message
 from streamvault.settings import Settings
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ class Pushes:
         async with self.db.begin() as session:
             return [f"{NAME}{row.id}" for row in await pushes.list_subscriptions(session)]
 
-    async def subscribe(self, subscription: Subscription) -> UUID:
-        """The id by which the browser is known from now on, the same each time it asks."""
+    async def subscribe(self, subscription: Subscription) -> PushSubscription:
+        """The row by which the browser is known from now on, the same each time it asks."""
         keyring = await self._load_keyring()
         told = {
             "endpoint": subscription.endpoint,
@@ -57,8 +58,7 @@ class Pushes:
             row_id = await pushes.id_for(session, digest, uuid7())
             sealed = keyring.seal(_place(row_id), json.dumps(told))
             shown = urlsplit(subscription.endpoint).hostname or ""
-            await pushes.write(session, row_id, sealed=sealed, shown=shown)
-        return row_id
+            return await pushes.write(session, row_id, sealed=sealed, shown=shown)
 
     async def send(self, name: str, message: Message) -> None:
         """Raises DeliveryFailed, which is permanent when the browser has left; it is forgotten."""
@@ -89,7 +89,12 @@ class Pushes:
             row = await pushes.get(session, subscription_id)
         if row is None:
             raise SubscriptionGone("the browser has ended its subscription")
-        told = json.loads((await self._load_keyring()).open(_place(row.id), row.sealed))
+        keyring = await self._load_keyring()
+        try:
+            told = json.loads(keyring.open(_place(row.id), row.sealed))
+        except SecretUnreadable as error:
+            # Worth a person's attention: the key may come back, and then it can be delivered.
+            raise DeliveryFailed(error.one_line) from None
         return Subscription(
             told["endpoint"], bytes.fromhex(told["p256dh"]), bytes.fromhex(told["auth"])
         )

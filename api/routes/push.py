@@ -77,10 +77,7 @@ async def subscribe(body: NewSubscription, deps: Deps, response: Response) -> Su
         endpoint, keys.p256dh.get_secret_value(), keys.auth.get_secret_value()
     )
     await check_https_address(endpoint, deps.settings)
-    row_id = await deps.pushes.subscribe(subscription)
-    async with deps.db.begin() as session:
-        row = await pushes.get(session, row_id)
-    assert row is not None
+    row = await deps.pushes.subscribe(subscription)
     response.headers["Location"] = f"/api/push/subscriptions/{row.id}"
     return SubscriptionItem.of(row)
 

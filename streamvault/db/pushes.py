@@ -32,10 +32,13 @@ async def id_for(session: AsyncSession, endpoint_hash: str, fresh: UUID) -> UUID
     return (await session.scalars(known.with_for_update())).one()
 
 
-async def write(session: AsyncSession, subscription_id: UUID, *, sealed: str, shown: str) -> None:
+async def write(
+    session: AsyncSession, subscription_id: UUID, *, sealed: str, shown: str
+) -> PushSubscription:
     row = await session.get_one(PushSubscription, subscription_id)
     row.sealed, row.shown = sealed, shown
     await session.flush()
+    return row
 
 
 async def delete(session: AsyncSession, subscription_id: str | UUID) -> None:

@@ -275,3 +275,19 @@ async def test_what_the_table_holds_reaches_no_browser(
         keys = await session.execute(text("SELECT * FROM credentials"))
         held = f"{rows.all()} {keys.all()}"
     assert "secret-path" not in held and "PRIVATE KEY" not in held
+
+
+async def test_a_browser_that_the_key_does_not_open_ends_as_a_dead_letter(
+    db: Database, push_service: PushService, pushes: Pushes, recording_id: str
+) -> None:
+    """Row F49: the secret is lost, the pipeline is not."""
+    await pushes.subscribe(Browser(push_service.endpoint("one")).subscription)
+    [name] = await pushes.names()
+    async with db.begin() as session:
+        await session.execute(text("UPDATE push_subscriptions SET sealed = 'damaged'"))
+    row_id = await queued(db, recording_id, name)
+    with pytest.raises(DeliveryFailed, match="cannot be decrypted"):
+        await deliver(notify_of(db, pushes=pushes), row_id, attempt=5)
+    assert [row.state for row in await all_rows(db)] == ["failed"]
+    [letter] = await letters(db)
+    assert "cannot be decrypted" in letter.error and push_service.calls == []
