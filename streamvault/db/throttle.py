@@ -35,7 +35,7 @@ async def take_try(session: AsyncSession, keys: Sequence[str]) -> float:
     # In one order, so that two at a time never wait for each other.
     mine = select(Throttle).where(Throttle.key.in_(keys)).order_by(Throttle.key).with_for_update()
     rows = (await session.scalars(mine)).all()
-    wait_s = max((row.free_at - now).total_seconds() for row in rows)
+    wait_s = max(((row.free_at - now).total_seconds() for row in rows), default=0.0)
     if wait_s > 0:
         return wait_s
     for row in rows:
