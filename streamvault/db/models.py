@@ -1,4 +1,5 @@
-"""The tables. PostgreSQL only; times are aware UTC, sizes bytes, durations seconds.
+"""The tables; those of sign-in are in `models_access`. PostgreSQL only; times are aware UTC, sizes
+bytes, durations seconds.
 
 Status, step and cause columns hold the words of `streamvault.contracts`, guarded by CHECKs, and are
 read as plain text: a row that an older or newer release wrote must never break a list.
